@@ -1,0 +1,263 @@
+"""What every script shares: a frozen dataclass becomes flags, a run becomes a workdir, a verdict becomes an exit status.
+
+A script owns its `Config`, `PRESETS` and `run(config)`; `main` adds the command line. Exit status: 0 done, 1 a bar was missed under `--check`,
+2 a mistake in a flag, file or folder (one line says which and what to do), 130 interrupted and saved.
+"""
+
+import dataclasses
+import importlib.metadata
+import json
+import os
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from absl import app, flags
+
+from jaxdiff import parallel
+from jaxdiff.types import UserError
+
+PRESETS = ('smoke', 'cpu', 'gpu', 'paper')
+
+
+def option(default: Any, help: str, *, low: float | None = None, high: float | None = None, choices: Sequence[str] = ()) -> Any:
+    """A field of a `Config` that is also a flag: its default gives the type; values below `low`, above `high` or outside `choices` are refused."""
+    return dataclasses.field(default=default, metadata={'help': help, 'low': low, 'high': high, 'choices': tuple(choices)})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """The flags that every script has."""
+
+    preset: str = option('cpu', 'smoke: plumbing in seconds; cpu: the honest test; gpu: real size; paper: as published', choices=PRESETS)
+    data: str = option('brain', "'brain', 'phantom' or '<layout>:<folder>', such as nifti:scans")
+    workdir: str = option('', 'folder for everything the run writes (default: runs/<script>)')
+    seed: int = option(0, 'seed of parameters, noise and data order', low=0)
+    resume: bool = option(False, 'go on exactly where the workdir stopped')
+    dry_run: bool = option(False, 'say what would run and what it costs, then stop')
+    check: bool = option(False, 'exit with status 1 when a bar is missed')
+    receipts: str = option('', 'folder to write the aggregate receipt to, results in the repository')
+    compilation_cache: str = option('', 'folder that keeps compiled programs between runs')
+
+
+class Bar(NamedTuple):
+    """A threshold on one metric: `value` is a number. Controls that report the same metric must miss it."""
+
+    name: str
+    op: str  # '<=' or '>='
+    value: float
+
+    def met(self, value: float) -> bool:
+        """Whether `value` is on the right side; never for NaN."""
+        return value <= self.value if self.op == '<=' else value >= self.value
+
+
+class Evaluation(NamedTuple):
+    """What one evaluation seed measured. Numbers are floats; `baselines` and `controls` map a name to metrics of the same names."""
+
+    metrics: Mapping[str, float]
+    baselines: Mapping[str, Mapping[str, float]]
+    controls: Mapping[str, Mapping[str, float]]
+
+
+# ---- command line
+
+
+def main(config_class: type[Config], presets: Mapping[str, Mapping[str, Any]], run: Callable[[Any], Any]) -> None:
+    """Parse flags into `config_class`, call `run`, and end the process with the status that the module's docstring lists."""
+    fields = [field for field in dataclasses.fields(config_class)]
+    for field in fields:
+        _define(field)
+
+    def parse(argv: Sequence[str]) -> Config:
+        try:
+            rest = flags.FLAGS(argv)
+            if len(rest) > 1:
+                raise UserError(f'{rest[1]}: not a flag; flags are written --name=value')
+            given = {field.name: _read(field, flags.FLAGS[field.name].value) for field in fields if flags.FLAGS[field.name].present}
+            config = configure(config_class, presets, **given)
+        except (flags.Error, UserError) as error:
+            _stop(str(error).splitlines()[0])
+        return config
+
+    def start(config: Config) -> None:
+        try:
+            parallel.use_cores()
+            if config.compilation_cache:
+                jax.config.update('jax_compilation_cache_dir', config.compilation_cache)
+                jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.5)
+            result = run(config)
+        except UserError as error:
+            _stop(str(error))
+        except Interrupted as error:
+            print(error, file=sys.stderr)
+            sys.exit(130)
+        if config.check and not (result or {}).get('passed', True):
+            sys.exit(1)
+
+    app.run(start, flags_parser=parse)
+
+
+def configure(config_class: type[Config], presets: Mapping[str, Mapping[str, Any]], **given: Any) -> Config:
+    """The preset's values, overridden by `given`, checked against every field's range. Raises `UserError` naming the flag."""
+    preset = given.get('preset', config_class.preset)
+    _check(next(field for field in dataclasses.fields(config_class) if field.name == 'preset'), preset)
+    config = config_class(**{**presets.get(preset, {}), 'preset': preset, **given})
+    for field in dataclasses.fields(config):
+        _check(field, getattr(config, field.name))
+    return config
+
+
+def _define(field: dataclasses.Field) -> None:
+    kind, about = type(field.default), field.metadata['help']
+    if kind is tuple:
+        flags.DEFINE_list(field.name, None, about)
+    else:
+        {bool: flags.DEFINE_boolean, int: flags.DEFINE_integer, float: flags.DEFINE_float, str: flags.DEFINE_string}[kind](field.name, None, about)
+
+
+def _read(field: dataclasses.Field, value: Any) -> Any:
+    if type(field.default) is not tuple:
+        return value
+    kind = type(field.default[0]) if field.default else str
+    try:
+        return tuple(value_in == 'true' if kind is bool else kind(value_in) for value_in in value)
+    except ValueError:
+        raise UserError(f'--{field.name}={",".join(value)}: expected a comma-separated list of {kind.__name__}') from None
+
+
+def _check(field: dataclasses.Field, value: Any) -> None:
+    low, high, choices = (field.metadata[name] for name in ('low', 'high', 'choices'))
+    if choices and value not in choices:
+        raise UserError(f'--{field.name}={value}: choose one of {", ".join(choices)}')
+    for number in value if isinstance(value, tuple) else (value,):
+        if low is not None and not number >= low:
+            raise UserError(f'--{field.name}={number}: must be at least {low}')
+        if high is not None and not number <= high:
+            raise UserError(f'--{field.name}={number}: must be at most {high}')
+
+
+def _stop(line: str) -> None:
+    print(f'{Path(sys.argv[0]).name}: {line}', file=sys.stderr)
+    sys.exit(2)
+
+
+# ---- a run
+
+
+def run(
+    name: str,
+    config: Config,
+    *,
+    open_data: Callable[[Any], Any],
+    plan: Callable[[Any, Any], Sequence[plans.Plan]],
+    evaluate: Callable[..., Evaluation],
+    show: Callable[..., Sequence[tuple[str, Any, str]]],
+    bars: Sequence[Bar] = (),
+    evaluations: int = 3,
+    save_every: int = 500,
+    cache: Path | None = None,
+) -> dict[str, Any]:
+    """Open the data, train what `plan(config, data)` asks for, evaluate, and write the workdir; returns what result.json holds.
+
+    `evaluate(config, models, data, seed)` is called for `evaluations` seeds; a bar holds for the mean less one standard deviation (on the side that
+    counts). `show(config, models, data, folder)` draws once: (name, figure, caption) each.
+    """
+    clock = Clock()
+    data = open_data(config)
+    todo = tuple(plan(config, data))
+    if config.dry_run:
+        return plans.forecast(todo)
+    folder = open_workdir(config, data.manifest)
+    trained = plans.train(todo, folder, seed=config.seed, resume=config.resume, save_every=save_every, cache=cache)
+    clock.lap('train')
+    models = {label: each.model for label, each in trained.items()}
+    seen = [evaluate(config, models, data, config.seed + n) for n in range(evaluations)]
+    figures = show(config, models, data, folder)
+    clock.lap('infer')
+    result = {
+        **headline(name, config, data.manifest),
+        'wall_s': clock.seconds(),
+        'peak_memory_bytes': peak_memory(),
+        'parameters': {label: model.count(each.params) for label, each in models.items()},
+        'state_digest': {label: each.state_digest for label, each in trained.items()},
+        **verdict(seen, bars),
+    }
+    conclude(folder, result, figures, receipts=config.receipts)
+    return result
+
+
+def headline(name: str, config: Config, manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """The part of result.json that says what was run, on what, with what."""
+    return {'system': name, 'preset': config.preset, 'data': config.data, 'data_digest': digest(manifest), 'seed': config.seed, **environment()}
+
+
+def verdict(seen: Sequence[Evaluation], bars: Sequence[Bar]) -> dict[str, Any]:
+    """Means and standard deviations over the evaluations, every bar's verdict, and whether every control misses the bars it is measured on."""
+
+    def gather(of: Callable[[Evaluation], Mapping[str, float]]) -> dict[str, dict[str, float]]:
+        values = {name: [of(each)[name] for each in seen] for name in of(seen[0])}
+        return {name: {'mean': float(np.mean(each)), 'std': float(np.std(each, ddof=min(1, len(each) - 1)))} for name, each in values.items()}
+
+    metrics = gather(lambda each: each.metrics)
+    baselines = {name: gather(lambda each, name=name: each.baselines[name]) for name in seen[0].baselines}
+    controls = {name: gather(lambda each, name=name: each.controls[name]) for name in seen[0].controls}
+    judged = []
+    for bar in bars:
+        mean, std = metrics[bar.name]['mean'], metrics[bar.name]['std']
+        failing = {name: not bar.met(values[bar.name]['mean']) for name, values in controls.items() if bar.name in values}
+        passed = bar.met(mean + std if bar.op == '<=' else mean - std) and all(failing.values())
+        judged.append({'name': bar.name, 'value': mean, 'std': std, 'op': bar.op, 'bar': bar.value, 'controls_miss_it': failing, 'passed': bool(passed)})
+    return {
+        'evaluations': len(seen),
+        'metrics': metrics,
+        'baselines': baselines,
+        'controls': controls,
+        'bars': judged,
+        'passed': all(each['passed'] for each in judged),
+    }
+
+
+def conclude(folder: Workdir, result: Mapping[str, Any], figures: Sequence[tuple[str, Any, str]], *, receipts: str = '') -> None:
+    """Write the figures, result.json and report.html, say how it went, and with `receipts` file the aggregate there."""
+    write_json(folder.root / 'result.json', result)
+    drawn = [(report.save(figure, folder.figures / f'{name}.png'), caption) for name, figure, caption in figures]
+    report.page(folder.root / 'report.html', title=f'{result["system"]}, {result["preset"]} preset', result=result, figures=drawn)
+    if receipts:
+        file = Path(receipts) / f'{result["system"]}.json'
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_json(file, result)
+    for bar in result['bars']:
+        print(f'{"passed" if bar["passed"] else "MISSED"}  {bar["name"]} {bar["value"]:.3f} {bar["op"]} {bar["bar"]}')
+    print(f'{folder.root / "report.html"}')
+
+
+class Clock:
+    """Seconds by phase; compilation is counted by JAX's own events and taken out of the phase in which it happened."""
+
+    def __init__(self):
+        self.start = self.last = time.monotonic()
+        self.compiling = self.counted = 0.0
+        self.laps: dict[str, float] = {}
+        jax.monitoring.register_event_duration_secs_listener(self._listen)
+
+    def _listen(self, event: str, duration: float, **_: Any) -> None:
+        if event == '/jax/core/compile/backend_compile_duration':
+            self.compiling += duration
+
+    def lap(self, phase: str) -> None:
+        """End a phase."""
+        now = time.monotonic()
+        self.laps[phase] = self.laps.get(phase, 0.0) + now - self.last - (self.compiling - self.counted)
+        self.last, self.counted = now, self.compiling
+
+    def seconds(self) -> dict[str, float]:
+        """What result.json calls wall_s."""
+        return {'compile': self.compiling, **self.laps, 'total': time.monotonic() - self.start}

@@ -1,0 +1,1 @@
+"""Networks in Flax Linen: batched, channels last, and ignorant of diffusion."""

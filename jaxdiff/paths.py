@@ -1,0 +1,199 @@
+"""Gaussian paths: how data turn into noise.
+
+A path is a pair of coefficients over time, from data at t = 0 to noise at t = end,
+
+    x_t = alpha(t) x0 + sigma(t) eps,                 eps ~ N(0, I)                                   (1)
+    log_snr(t) = log(alpha^2 / sigma^2),              strictly decreasing, +inf at t = 0.             (2)
+
+Between two times s < t, with r = SNR(t) / SNR(s) = exp(log_snr(t) - log_snr(s)),
+
+    q(x_t | x_s)     = N(alpha_t / alpha_s x_s,  sigma_t^2 (1 - r) I)                                  (3)
+    q(x_s | x_t, x0) = N(sqrt(r) sigma_s / sigma_t x_t + alpha_s (1 - r) x0,  sigma_s^2 (1 - r) I)     (4)
+
+and in the limit of short steps (3) is the stochastic differential equation dx = f x dt + g dw,
+
+    f = alpha' / alpha,                               g^2 = 2 sigma (sigma' - f sigma).               (5)
+
+(4) divides by neither alpha nor sigma_s, so it is finite at both ends of time, and at s = 0 its mean is x0 exactly and its variance 0.
+
+Ho, Jain, Abbeel, "Denoising diffusion probabilistic models", NeurIPS 2020 (tables); Nichol and Dhariwal, "Improved DDPM", ICML 2021 (cosine
+table); Song et al., "Score-based generative modeling through SDEs", ICLR 2021 (VP, 5); Kingma et al., "Variational diffusion models",
+NeurIPS 2021 (4); Salimans and Ho, "Progressive distillation", ICLR 2022 (continuous cosine).
+"""
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxdiff.types import Array, Time
+
+
+class GaussianPath(NamedTuple):
+    """The coefficients of (1); every function is elementwise in t.
+
+    Attributes:
+        alpha: t -> scale of the data, 1 at t = 0 for the makers below.
+        sigma: t -> standard deviation of the noise, 0 at t = 0.
+        log_snr: t -> log(alpha^2 / sigma^2) in nats, computed without cancellation; +inf at t = 0.
+        end: the largest time: 1 for continuous paths, T for tables of T steps.
+        embed: t -> what the network is told: 1000 t for continuous paths, the index t - 1 in {0..T-1} for tables.
+        steps: T for tables, whose times of training are the integers 1..T; None where time is continuous.
+    """
+
+    alpha: Callable[[Time], Array]
+    sigma: Callable[[Time], Array]
+    log_snr: Callable[[Time], Array]
+    end: float
+    embed: Callable[[Time], Array]
+    steps: int | None = None
+
+
+class SDE(NamedTuple):
+    """dx = drift(x, t) dt + diffusion(t) dw, forward in time (5)."""
+
+    drift: Callable[[Array, Time], Array]
+    diffusion: Callable[[Time], Array]
+
+
+def linear_betas(steps: int, start: float = 1e-4, end: float = 0.02) -> np.ndarray:
+    """Betas (steps,) rising linearly, float64 (Ho et al. 2020); for steps other than 1000 scale both ends by 1000 / steps."""
+    return np.linspace(start, end, steps)
+
+
+def scaled_linear_betas(steps: int, start: float = 8.5e-4, end: float = 0.012) -> np.ndarray:
+    """Betas (steps,) whose square roots rise linearly, float64 (Rombach et al. 2022)."""
+    return np.square(np.linspace(math.sqrt(start), math.sqrt(end), steps))
+
+
+def cosine_betas(steps: int, s: float = 0.008, cap: float = 0.999) -> np.ndarray:
+    """Betas (steps,) of cos^2((u + s) / (1 + s) pi / 2), none above `cap`, float64 (Nichol and Dhariwal 2021)."""
+    u = np.arange(steps + 1) / steps
+    alpha_squared = np.square(np.cos((u + s) / (1 + s) * np.pi / 2))
+    return np.minimum(1 - alpha_squared[1:] / alpha_squared[:-1], cap)
+
+
+def discrete(betas: np.ndarray) -> GaussianPath:
+    """The path of a table of T betas in (0, 1]: t = 0 is data, t = i + 1 is index i of the table.
+
+    Between integers log alpha is linear (beta constant), so any real time in [0, T] is allowed. A last beta of 1 (zero terminal
+    SNR) is kept at log_snr = -40: nothing is infinite, and the signal is below what float32 resolves.
+    """
+    betas = np.asarray(betas, np.float64)
+    if betas.ndim != 1 or not (np.all(betas > 0) and np.all(betas <= 1)):
+        raise ValueError('betas must be one row of numbers in (0, 1]')
+    with np.errstate(divide='ignore'):
+        table = np.concatenate([[0.0], np.cumsum(np.log1p(-betas)) / 2]).clip(-20.0)
+    steps = len(betas)
+
+    def log_alpha(t):
+        t = jnp.asarray(t, float)
+        index = jnp.clip(jnp.ceil(t) - 1, 0, steps - 1).astype(int)  # the step that leads up to t, so that slopes at integers are its own
+        part, values = t - index, jnp.asarray(table)
+        return (1 - part) * values[index] + part * values[index + 1]
+
+    return _variance_preserving(log_alpha, float(steps), lambda t: jnp.asarray(t, float) - 1, steps)
+
+
+def vp(beta_min: float = 0.1, beta_max: float = 20.0) -> GaussianPath:
+    """The continuous DDPM of Song et al. (2021), t in [0, 1]: beta(t) = beta_min + t (beta_max - beta_min), log alpha = -1/2 int beta."""
+
+    def log_alpha(t):
+        t = jnp.asarray(t, float)
+        return -t * (beta_min + t * (beta_max - beta_min) / 2) / 2
+
+    return _variance_preserving(log_alpha, 1.0, _thousand)
+
+
+def cosine(low: float = -20.0, high: float = math.inf) -> GaussianPath:
+    """alpha = cos(phi), sigma = sin(phi), t in [0, 1], phi linear in t (Salimans and Ho 2022).
+
+    phi runs from 0 not to pi/2 but to the angle at which log_snr = `low`, 4.5e-5 rad short, so that nothing is infinite at t = 1;
+    a finite `high` cuts the other end likewise (their symmetric schedule is low = -20, high = 20), and then t = 0 is not quite data.
+    """
+    noisy, clean = math.atan(math.exp(low / 2)), math.atan(math.exp(-high / 2))  # angles left between phi and either axis
+    sweep = math.pi / 2 - noisy - clean
+
+    def alpha(t):
+        return jnp.sin(noisy + sweep * (1 - jnp.asarray(t, float)))  # cos(phi) without its cancellation near pi/2
+
+    def sigma(t):
+        return jnp.sin(clean + sweep * jnp.asarray(t, float))
+
+    return GaussianPath(alpha, sigma, lambda t: 2 * (jnp.log(alpha(t)) - jnp.log(sigma(t))), 1.0, _thousand)
+
+
+def perturb(path: GaussianPath, x0: Array, noise: Array, t: Time) -> Array:
+    """x_t of (1) from data and noise of one shape. Draws nothing: the caller chooses the noise."""
+    return path.alpha(t) * x0 + path.sigma(t) * noise
+
+
+def transition(path: GaussianPath, s: Time, t: Time) -> tuple[Array, Array]:
+    """(scale, std) of q(x_t | x_s), s < t, as in (3)."""
+    return path.alpha(t) / path.alpha(s), path.sigma(t) * jnp.sqrt(_lost(path, s, t))
+
+
+def bridge(path: GaussianPath, x0: Array, x: Array, t: Time, s: Time) -> tuple[Array, Array]:
+    """(mean, std) of q(x_s | x_t = x, x0), s < t, as in (4): the mean has the shape of x, the std is a scalar."""
+    lost, root = _lost(path, s, t), jnp.exp((path.log_snr(t) - path.log_snr(s)) / 2)
+    return root * path.sigma(s) / path.sigma(t) * x + path.alpha(s) * lost * x0, path.sigma(s) * jnp.sqrt(lost)
+
+
+def rates(path: GaussianPath, t: Time) -> tuple[Array, Array]:
+    """(alpha', sigma'), the derivatives in time. At t = 0 they are those of a time a millionth of the way on: sigma' may be infinite at 0."""
+    t = jnp.maximum(t, 1e-6 * path.end)
+    derivative = lambda f: jax.jvp(f, (t,), (jnp.ones_like(t),))[1]
+    return derivative(path.alpha), derivative(path.sigma)
+
+
+def sde(path: GaussianPath) -> SDE:
+    """The stochastic differential equation (5) whose marginals are those of the path, by automatic differentiation."""
+
+    def drift(x, t):
+        return rates(path, t)[0] / path.alpha(t) * x
+
+    def diffusion(t):
+        t = jnp.maximum(t, 1e-6 * path.end)  # where sigma' is infinite, g is finite
+        d_alpha, d_sigma = rates(path, t)
+        sigma = path.sigma(t)
+        return jnp.sqrt(2 * sigma * (d_sigma - d_alpha / path.alpha(t) * sigma))
+
+    return SDE(drift, diffusion)
+
+
+def time_of(path: GaussianPath, log_snr: Array) -> Time:
+    """The times at which the path has these log-SNRs (nats, any shape), by bisection; those out of range go to the nearest end."""
+    log_snr = jnp.asarray(log_snr, float)
+
+    def halve(_, bounds):
+        low, high = bounds
+        middle = (low + high) / 2
+        cleaner = path.log_snr(middle) > log_snr
+        return jnp.where(cleaner, middle, low), jnp.where(cleaner, high, middle)
+
+    bounds = jnp.zeros_like(log_snr), jnp.full_like(log_snr, path.end)
+    return jax.lax.fori_loop(0, 80, halve, bounds)[1]
+
+
+def prior_std(path: GaussianPath) -> Array:
+    """Standard deviation of the noise from which sampling starts, sigma(end)."""
+    return path.sigma(path.end)
+
+
+def _variance_preserving(log_alpha, end, embed, steps=None) -> GaussianPath:
+    """alpha^2 + sigma^2 = 1; expm1 keeps the digits of sigma near t = 0."""
+    sigma = lambda t: jnp.sqrt(-jnp.expm1(2 * log_alpha(t)))
+    log_snr = lambda t: 2 * log_alpha(t) - jnp.log(-jnp.expm1(2 * log_alpha(t)))
+    return GaussianPath(lambda t: jnp.exp(log_alpha(t)), sigma, log_snr, end, embed, steps)
+
+
+def _lost(path: GaussianPath, s: Time, t: Time) -> Array:
+    """1 - SNR(t) / SNR(s): the share of the signal-to-noise ratio lost between s and t."""
+    return -jnp.expm1(path.log_snr(t) - path.log_snr(s))
+
+
+def _thousand(t: Time) -> Array:
+    return 1000 * jnp.asarray(t, float)

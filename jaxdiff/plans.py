@@ -1,0 +1,118 @@
+"""From a specification to a trained model: which network, on which data, for how long.
+
+A `Plan` is one model to train; a system is a tuple of plans, trained in order. A plan's recipe is JSON and decides every parameter, so its
+digest names the trained model in a cache (`--models`) that systems share.
+"""
+
+import functools
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+
+from jaxdiff import losses, model, parallel
+from jaxdiff.data import loader
+from jaxdiff.data.source import Source
+from jaxdiff.model import Model
+from jaxdiff.training import checkpoint, optimizer, stages
+from jaxdiff.training.state import TrainState, init_state, state_digest
+from jaxdiff.training.step import make_step
+from jaxdiff.types import Example, Key
+from jaxdiff.workdir import Workdir, digest, write_json
+
+Condition = Callable[[Key, Example], dict[str, jax.Array]]  # one example -> what its network is told, randomly dropped
+
+
+class Plan(NamedTuple):
+    """One model to train."""
+
+    stage: stages.Stage
+    recipe: dict[str, Any]  # JSON: network, path, data digest, schedule, seed
+    blank: Model  # the model before training, its `params` None
+    finish: Callable[[TrainState], Model]
+
+
+class Trained(NamedTuple):
+    """A trained model, and the digest of the state it came from."""
+
+    model: Model
+    state_digest: str
+
+
+def denoiser(
+    name: str,
+    blank: Model,
+    source: Source,
+    *,
+    batch: int,
+    steps: int,
+    rate: float,
+    warmup: int = 200,
+    clip: float = 1.0,
+    ema: float = 0.995,
+    weight: Callable | None = None,
+    augment: loader.Augment | None = None,
+    condition: Condition | None = None,
+    accumulate: int = 1,
+    fsdp: int = 1,
+    seed: int = 0,
+) -> Plan:
+    """Train `blank`'s network to predict `blank.kind` along `blank.path` on the images of `source`."""
+    recipe = {
+        'network': blank.network,
+        'path': blank.path,
+        'kind': blank.kind,
+        'data': digest(source.manifest),
+        'schedule': {'batch': batch, 'steps': steps, 'rate': rate, 'warmup': warmup, 'clip': clip, 'ema': ema, 'accumulate': accumulate},
+        'weight': None if weight is None else weight.__name__,
+        'augment': None if augment is None else augment.__name__,
+        'conditioning': blank.card.get('conditioning', {}),
+        'seed': seed,
+    }
+    network = model.make_network(blank.network)
+    adam = optimizer.adam(rate, steps, warmup=warmup, clip=clip)
+    mesh = parallel.make_mesh(fsdp=fsdp, batch=batch)
+    options = {} if weight is None else {'weight': weight}
+    if condition is not None:
+        options['condition'] = condition
+    loss = losses.denoising(network.apply, model.make_path(blank.path), blank.kind, **options)
+
+    def init(key: Key) -> TrainState:
+        weights_key, state_key = jax.random.split(key)
+        return init_state(model.init(blank, weights_key), adam, state_key)
+
+    data = functools.partial(
+        _batches, source, batch, seed=seed, augment=augment, process_index=jax.process_index(), process_count=jax.process_count()
+    )
+    stage = stages.Stage(name, init, make_step(loss, adam, ema=ema, accumulate=accumulate), data, steps)
+    finish = lambda state: blank._replace(params=jax.device_get(state.ema))
+    return Plan(stage, recipe, blank, finish)
+
+
+def train(plans: Sequence[Plan], folder: Workdir, *, seed: int, resume: bool, save_every: int, cache: Path | None = None) -> dict[str, Trained]:
+    """Train the plans in order inside the workdir; a model that `cache` holds under the same recipe is taken from there.
+
+    Leaves `<name>.json` in the workdir from the start and `<name>.npz` at the end, so that an interrupted run can be sampled from too.
+    """
+    done = {}
+    for plan in plans:
+        stem, kept = folder.root / plan.stage.name, cache and cache / digest(plan.recipe)
+        if kept and kept.with_suffix('.npz').exists():
+            print(f'{plan.stage.name}: trained before by the same recipe, taken from {kept}.npz')
+            found = model.load(kept)
+            done[plan.stage.name] = Trained(found, found.card['state_digest'])
+            continue
+        model.save_card(plan.blank, stem)
+        state = stages.run(plan.stage, folder.root, key=jax.random.key(seed), resume=resume, save_every=save_every, fsdp=plan.fsdp)
+        trained = plan.finish(state)
+        trained = trained._replace(card={**trained.card, 'recipe': plan.recipe, 'state_digest': state_digest(state)})
+        for place in (stem, kept) if kept else (stem,):
+            place.parent.mkdir(parents=True, exist_ok=True)
+            model.save(trained, place)
+        done[plan.stage.name] = Trained(trained, trained.card['state_digest'])
+    return done
+
+
+def _batches(source: Source, batch: int, start: int, **options: Any):
+    return loader.batches(source, batch, start=start, **options)

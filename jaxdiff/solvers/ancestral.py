@@ -1,0 +1,61 @@
+"""Ancestral samplers: draw x_s given x_t and the denoiser's x0_hat.
+
+DDPM draws from the bridge with x0_hat in place of x0, which has the right mean but, x0 being uncertain, too small a variance,
+
+    x_s = mean(x0_hat, x) + std z,      std^2 between  beta~ = sigma_s^2 (1 - r)  and  beta = sigma_t^2 (1 - r),   r = SNR_t / SNR_s.     (1)
+
+DDIM keeps the marginals of every time and chooses how much of the noise is fresh,
+
+    x_s = alpha_s x0_hat + sigma_s sqrt(1 - eta^2 (1 - r)) eps_hat + eta sigma_s sqrt(1 - r) z,      eps_hat = (x - alpha_t x0_hat) / sigma_t,  (2)
+
+so that eta = 1 is (1) with beta~ and eta = 0 is deterministic: Euler's method for the probability flow in sigma / alpha.
+Nothing is drawn in the step to data, which returns x0_hat.
+
+Ho, Jain, Abbeel, NeurIPS 2020; Song, Meng, Ermon, "Denoising diffusion implicit models", ICLR 2021. Any pairs of times will do, so
+respacing is a choice of grid.
+"""
+
+from collections.abc import Callable
+
+import jax.numpy as jnp
+
+from jaxdiff.noise import gaussian
+from jaxdiff.paths import GaussianPath, bridge, transition
+from jaxdiff.solvers.loop import Solver, one_step
+from jaxdiff.types import Array, Time
+
+
+def ddpm(path: GaussianPath, *, variance: str | Callable[[Array, Time, Time], Array] = 'small') -> Solver:
+    """Ancestral sampling (1).
+
+    Args:
+        variance: 'small' is beta~, exact for data of one point; 'large' is beta, exact for data N(0, I) on a variance-preserving path;
+            or a function (x, t, s) -> variance, such as `predict.learned_variance`. With few steps 'small' loses rare modes.
+    """
+    if variance not in ('small', 'large') and not callable(variance):
+        raise ValueError(f"variance is 'small', 'large' or a function of x, t and s, not {variance!r}")
+
+    def step(key, denoise, x, t, s):
+        x0 = denoise(x, t)
+        mean, std = bridge(path, x0, x, t, s)
+        if variance == 'large':
+            std = transition(path, s, t)[1]
+        elif callable(variance):
+            std = jnp.sqrt(variance(x, t, s))
+        std = jnp.where(path.sigma(s) > 0, std, 0.0)
+        return mean + std * gaussian(key, x.shape), x0
+
+    return one_step(step)
+
+
+def ddim(path: GaussianPath, *, eta: float | Array = 0.0) -> Solver:
+    """DDIM (2) with a share eta in [0, 1] of the ancestral noise."""
+
+    def step(key, denoise, x, t, s):
+        x0 = denoise(x, t)
+        std = eta * bridge(path, x0, x, t, s)[1]
+        eps = (x - path.alpha(t) * x0) / path.sigma(t)
+        kept = jnp.sqrt(jnp.maximum(jnp.square(path.sigma(s)) - jnp.square(std), 0.0))
+        return path.alpha(s) * x0 + kept * eps + std * gaussian(key, x.shape), x0
+
+    return one_step(step)

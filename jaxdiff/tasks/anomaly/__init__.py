@@ -1,0 +1,1 @@
+"""Anomaly detection: restore the image to what health would look like there, and compare."""

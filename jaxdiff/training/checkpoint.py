@@ -1,0 +1,115 @@
+"""Checkpoints of everything training carries; the only module that knows orbax.
+
+A folder holds `<step>/` for the newest few steps. A checkpoint is written in the background and renamed into place when it is
+whole, so a killed run leaves the previous one. Beside the state lie its digest, which tells a damaged file from a good one, and
+the shape of its tree, which tells another architecture from a damaged file.
+"""
+
+import shutil
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import orbax.checkpoint as ocp
+
+from jaxdiff.training.state import state_digest
+from jaxdiff.types import UserError
+
+
+class Checkpoints(NamedTuple):
+    """Where a run saves. `save(state)` returns before the files are written, `wait()` after."""
+
+    folder: Path
+    save: Callable[[Any], None]
+    wait: Callable[[], None]
+    close: Callable[[], None]
+
+
+def checkpoints(folder: str | Path, *, keep: int = 3, meta: Mapping[str, Any] | None = None) -> Checkpoints:
+    """Open `folder` for saving the newest `keep` states, each with the JSON value `meta`. Makes the folder, and clears a killed run's remains."""
+    folder = Path(folder).absolute()
+    options = ocp.CheckpointManagerOptions(max_to_keep=keep, cleanup_tmp_directories=True)
+    manager = ocp.CheckpointManager(folder, options=options)
+
+    def save(state):
+        step = int(jax.device_get(state.step))
+        set_aside(folder, step)
+        manager.reload()
+        described = {'digest': state_digest(state), 'leaves': leaves(state), 'meta': dict(meta or {})}
+        manager.save(step, args=ocp.args.Composite(state=ocp.args.StandardSave(state), about=ocp.args.JsonSave(described)), force=True)
+
+    return Checkpoints(folder, save, manager.wait_until_finished, manager.close)
+
+
+def restore(folder: str | Path, like: Any) -> Any | None:
+    """The newest readable state of `folder`, None where there is none yet.
+
+    `like` gives the tree, shapes, dtypes and shardings: a state, or its `ShapeDtypeStruct`s (unsharded ones go to the first device).
+    Reads only. An unreadable checkpoint is named on stderr and passed over; it is set aside when a run next saves there.
+
+    Raises:
+      UserError: the checkpoints are of another architecture, or none of them can be read.
+    """
+    folder = Path(folder).absolute()
+    found = steps(folder)
+    for step in reversed(found):
+        try:
+            return read(folder / str(step), like)
+        except UserError:
+            raise
+        except Exception as error:
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0][:160]
+            print(f'checkpoint {step} in {folder} is unreadable and is passed over ({reason})', file=sys.stderr, flush=True)
+    if found:
+        raise UserError(f'{folder}: no checkpoint can be read; delete the folder to train from the start')
+    return None
+
+
+def steps(folder: str | Path) -> list[int]:
+    """The steps that have a checkpoint in `folder`, oldest first."""
+    folder = Path(folder)
+    return sorted(int(path.name) for path in folder.iterdir() if path.name.isdigit()) if folder.is_dir() else []
+
+
+def read(path: Path, like: Any) -> Any:
+    """One checkpoint, compared with its digest. Raises whatever reading raises, ValueError for a damaged state."""
+    with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as reader:
+        about = reader.restore(path, args=ocp.args.Composite(about=ocp.args.JsonRestore()))['about']
+        compare(path.parent, about['leaves'], leaves(like))
+        state = reader.restore(path, args=ocp.args.Composite(state=ocp.args.StandardRestore(jax.tree.map(abstract, like))))['state']
+    if state_digest(state) != about['digest']:
+        raise ValueError('its contents do not match its digest')
+    return state
+
+
+def compare(folder: Path, saved: Mapping[str, list], wanted: Mapping[str, list]) -> None:
+    """Refuse a state of another architecture, naming the first leaf that differs."""
+    for name in [*wanted, *saved]:
+        if saved.get(name) != wanted.get(name):
+            there, here = (' '.join(map(str, side[name])) if name in side else 'absent' for side in (saved, wanted))
+            raise UserError(
+                f'{folder}: checkpoint of another architecture ({name} is {there} there, {here} here); '
+                'use the settings it was trained with, or another workdir'
+            )
+
+
+def leaves(state: Any) -> dict[str, list]:
+    """What identifies an architecture: the name, dtype and shape of every leaf."""
+    return {jax.tree_util.keystr(path): [str(leaf.dtype), list(leaf.shape)] for path, leaf in jax.tree_util.tree_leaves_with_path(state)}
+
+
+def abstract(leaf: Any) -> jax.ShapeDtypeStruct:
+    sharding = leaf.sharding or jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
+
+
+def set_aside(folder: Path, step: int) -> None:
+    """Rename checkpoints at or beyond `step`: a run that stands at `step` could not read them, and writes them again."""
+    if jax.process_index() == 0:
+        for later in steps(folder):
+            if later >= step:
+                aside = folder / f'unreadable-{later}'
+                shutil.rmtree(aside, ignore_errors=True)
+                (folder / str(later)).rename(aside)
