@@ -5,11 +5,6 @@ A script owns its `Config`, `PRESETS` and `run(config)`; `main` adds the command
 """
 
 import dataclasses
-import importlib.metadata
-import json
-import os
-import resource
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -21,8 +16,10 @@ import jax
 import numpy as np
 from absl import app, flags
 
-from jaxdiff import parallel
+from jaxdiff import model, parallel, plans, report
+from jaxdiff.training.loop import Interrupted
 from jaxdiff.types import UserError
+from jaxdiff.workdir import Workdir, digest, environment, open_workdir, peak_memory, write_json
 
 PRESETS = ('smoke', 'cpu', 'gpu', 'paper')
 
@@ -120,7 +117,9 @@ def _define(field: dataclasses.Field) -> None:
     if kind is tuple:
         flags.DEFINE_list(field.name, None, about)
     else:
-        {bool: flags.DEFINE_boolean, int: flags.DEFINE_integer, float: flags.DEFINE_float, str: flags.DEFINE_string}[kind](field.name, None, about)
+        {bool: flags.DEFINE_boolean, int: flags.DEFINE_integer, float: flags.DEFINE_float, str: flags.DEFINE_string}[kind](
+            field.name, None, about
+        )
 
 
 def _read(field: dataclasses.Field, value: Any) -> Any:
@@ -159,7 +158,7 @@ def run(
     open_data: Callable[[Any], Any],
     plan: Callable[[Any, Any], Sequence[plans.Plan]],
     evaluate: Callable[..., Evaluation],
-    show: Callable[..., Sequence[tuple[str, Any, str]]],
+    show: Callable[..., Sequence[report.Section]],
     bars: Sequence[Bar] = (),
     evaluations: int = 3,
     save_every: int = 500,
@@ -168,7 +167,7 @@ def run(
     """Open the data, train what `plan(config, data)` asks for, evaluate, and write the workdir; returns what result.json holds.
 
     `evaluate(config, models, data, seed)` is called for `evaluations` seeds; a bar holds for the mean less one standard deviation (on the side that
-    counts). `show(config, models, data, folder)` draws once: (name, figure, caption) each.
+    counts). `show(config, models, data, folder)` makes the sections of the page, once.
     """
     clock = Clock()
     data = open_data(config)
@@ -176,11 +175,11 @@ def run(
     if config.dry_run:
         return plans.forecast(todo)
     folder = open_workdir(config, data.manifest)
-    trained = plans.train(todo, folder, seed=config.seed, resume=config.resume, save_every=save_every, cache=cache)
+    trained = plans.train(todo, folder, seed=config.seed, save_every=save_every, cache=cache)
     clock.lap('train')
     models = {label: each.model for label, each in trained.items()}
     seen = [evaluate(config, models, data, config.seed + n) for n in range(evaluations)]
-    figures = show(config, models, data, folder)
+    sections = show(config, models, data, folder)
     clock.lap('infer')
     result = {
         **headline(name, config, data.manifest),
@@ -190,13 +189,20 @@ def run(
         'state_digest': {label: each.state_digest for label, each in trained.items()},
         **verdict(seen, bars),
     }
-    conclude(folder, result, figures, receipts=config.receipts)
+    conclude(folder, result, sections, receipts=config.receipts)
     return result
 
 
 def headline(name: str, config: Config, manifest: Mapping[str, Any]) -> dict[str, Any]:
     """The part of result.json that says what was run, on what, with what."""
-    return {'system': name, 'preset': config.preset, 'data': config.data, 'data_digest': digest(manifest), 'seed': config.seed, **environment()}
+    return {
+        'system': name,
+        'preset': config.preset,
+        'data': config.data,
+        'data_digest': digest(manifest),
+        'seed': config.seed,
+        **environment(),
+    }
 
 
 def verdict(seen: Sequence[Evaluation], bars: Sequence[Bar]) -> dict[str, Any]:
@@ -204,17 +210,21 @@ def verdict(seen: Sequence[Evaluation], bars: Sequence[Bar]) -> dict[str, Any]:
 
     def gather(of: Callable[[Evaluation], Mapping[str, float]]) -> dict[str, dict[str, float]]:
         values = {name: [of(each)[name] for each in seen] for name in of(seen[0])}
-        return {name: {'mean': float(np.mean(each)), 'std': float(np.std(each, ddof=min(1, len(each) - 1)))} for name, each in values.items()}
+        return {
+            name: {'mean': float(np.mean(each)), 'sd': float(np.std(each, ddof=min(1, len(each) - 1)))} for name, each in values.items()
+        }
 
     metrics = gather(lambda each: each.metrics)
     baselines = {name: gather(lambda each, name=name: each.baselines[name]) for name in seen[0].baselines}
     controls = {name: gather(lambda each, name=name: each.controls[name]) for name in seen[0].controls}
     judged = []
     for bar in bars:
-        mean, std = metrics[bar.name]['mean'], metrics[bar.name]['std']
+        mean, sd = metrics[bar.name]['mean'], metrics[bar.name]['sd']
         failing = {name: not bar.met(values[bar.name]['mean']) for name, values in controls.items() if bar.name in values}
-        passed = bar.met(mean + std if bar.op == '<=' else mean - std) and all(failing.values())
-        judged.append({'name': bar.name, 'value': mean, 'std': std, 'op': bar.op, 'bar': bar.value, 'controls_miss_it': failing, 'passed': bool(passed)})
+        passed = bar.met(mean + sd if bar.op == '<=' else mean - sd) and all(failing.values())
+        judged.append(
+            {'name': bar.name, 'value': mean, 'sd': sd, 'op': bar.op, 'bar': bar.value, 'controls_miss_it': failing, 'passed': bool(passed)}
+        )
     return {
         'evaluations': len(seen),
         'metrics': metrics,
@@ -225,11 +235,10 @@ def verdict(seen: Sequence[Evaluation], bars: Sequence[Bar]) -> dict[str, Any]:
     }
 
 
-def conclude(folder: Workdir, result: Mapping[str, Any], figures: Sequence[tuple[str, Any, str]], *, receipts: str = '') -> None:
-    """Write the figures, result.json and report.html, say how it went, and with `receipts` file the aggregate there."""
+def conclude(folder: Workdir, result: Mapping[str, Any], sections: Sequence[report.Section], *, receipts: str = '') -> None:
+    """Write result.json and report.html, say how it went, and with `receipts` file the aggregate there."""
     write_json(folder.root / 'result.json', result)
-    drawn = [(report.save(figure, folder.figures / f'{name}.png'), caption) for name, figure, caption in figures]
-    report.page(folder.root / 'report.html', title=f'{result["system"]}, {result["preset"]} preset', result=result, figures=drawn)
+    report.page(folder.root / 'report.html', title=f'{result["system"]}, {result["preset"]} preset', sections=sections, result=result)
     if receipts:
         file = Path(receipts) / f'{result["system"]}.json'
         file.parent.mkdir(parents=True, exist_ok=True)

@@ -43,9 +43,9 @@ def quad(steps: int, n: int) -> Array:
 
 
 def log_snr(path: GaussianPath, n: int, *, start: float | None = None, last: float | None = None, zero: bool = True) -> Array:
-    """Even in the log-SNR, from the time `start` (the path's end) to the time `last` (index 0 of a table, a thousandth of the path), then 0.
+    """Even in the log-SNR, from the time `start` (default the path's end) down to `last`, then 0.
 
-    Without `zero` the grid ends at `last`, with n steps to get there.
+    `last` is by default index 0 of a table, a thousandth of a continuous path. Without `zero` the grid ends at `last`, after n steps.
     """
     first, final = path.log_snr(_start(path, start)), path.log_snr(_last(path, last))
     return _through(path, jnp.linspace(first, final, n + 1 - zero), start, last, zero)
@@ -54,7 +54,10 @@ def log_snr(path: GaussianPath, n: int, *, start: float | None = None, last: flo
 def karras(
     path: GaussianPath, n: int, *, rho: float = 7.0, start: float | None = None, last: float | None = None, zero: bool = True
 ) -> Array:
-    """Even in (sigma / alpha)^(1 / rho); ends as in `log_snr`. On paths that end far out (sigma / alpha in the thousands) give a `start`."""
+    """Even in (sigma / alpha)^(1 / rho); ends as in `log_snr`.
+
+    Meant for sigma / alpha of about 100 at the start. Cosine paths end in the thousands: give a `start` there, or take another grid.
+    """
     root = lambda t: jnp.exp(-path.log_snr(t) / (2 * rho))
     values = jnp.linspace(root(_start(path, start)), root(_last(path, last)), n + 1 - zero)
     return _through(path, -2 * rho * jnp.log(values), start, last, zero)
@@ -80,7 +83,7 @@ def _table(index: np.ndarray, steps: int, n: int) -> Array:
 
 def _through(path, log_snrs, start, last, zero) -> Array:
     """Times at these log-SNRs, the ends set exactly."""
-    times = time_of(path, log_snrs).at[0].set(_start(path, start)).at[-1].set(_last(path, last))
+    times = time_of(path, log_snrs).at[-1].set(_last(path, last)).at[0].set(_start(path, start))
     return jnp.append(times, 0.0) if zero else times
 
 

@@ -107,11 +107,8 @@ def hybrid(
     return loss
 
 
-def bound_term(
-    path: GaussianPath, x0: Array, x: Array, t: Time, s: Time, x0_hat: Array, raw: Array, *, bins: int | None = 256
-) -> Array:
+def bound_term(path: GaussianPath, x0: Array, x: Array, t: Time, s: Time, x0_hat: Array, raw: Array, *, bins: int | None = 256) -> Array:
     """One term of the variational bound (2), bits per element, of a reverse step with mean from x0_hat and variance from `raw` outputs."""
-    s = jnp.where(s < 1e-3 * (t - s), 0.0, s)  # the last of equal steps ends at data, whatever the rounding
     last = s == 0
     log_std = log_variance(path, raw, t, s) / 2
     true_mean, true_std = bridge(path, x0, x, t, s)

@@ -141,5 +141,7 @@ def _fill(model: Model, leaves: dict[str, np.ndarray], file: Path) -> Params:
     named = {jax.tree_util.keystr(path, simple=True, separator='/'): leaf for path, leaf in _leaves(expected)}
     wrong = sorted(set(named) ^ set(leaves)) or [name for name, leaf in named.items() if leaf.shape != leaves[name].shape]
     if wrong:
-        raise UserError(f'{file}: {len(wrong)} parameters do not belong to the network of its card, the first is {wrong[0]}; it is of another architecture')
+        raise UserError(
+            f'{file}: {len(wrong)} parameters do not belong to the network of its card, the first is {wrong[0]}; it is of another architecture'
+        )
     return jax.tree.unflatten(jax.tree.structure(expected), [jnp.asarray(leaves[name], leaf.dtype) for name, leaf in named.items()])

@@ -143,7 +143,7 @@ def bridge(path: GaussianPath, x0: Array, x: Array, t: Time, s: Time) -> tuple[A
 
 
 def rates(path: GaussianPath, t: Time) -> tuple[Array, Array]:
-    """(alpha', sigma'), the derivatives in time. At t = 0 they are those of a time a millionth of the way on: sigma' may be infinite at 0."""
+    """(alpha', sigma'), the derivatives in time; at t = 0, where sigma' may be infinite, those of a millionth of the way on."""
     t = jnp.maximum(t, 1e-6 * path.end)
     derivative = lambda f: jax.jvp(f, (t,), (jnp.ones_like(t),))[1]
     return derivative(path.alpha), derivative(path.sigma)

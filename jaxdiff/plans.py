@@ -15,11 +15,11 @@ from jaxdiff import losses, model, parallel
 from jaxdiff.data import loader
 from jaxdiff.data.source import Source
 from jaxdiff.model import Model
-from jaxdiff.training import checkpoint, optimizer, stages
+from jaxdiff.training import optimizer, stages
 from jaxdiff.training.state import TrainState, init_state, state_digest
 from jaxdiff.training.step import make_step
 from jaxdiff.types import Example, Key
-from jaxdiff.workdir import Workdir, digest, write_json
+from jaxdiff.workdir import Workdir, digest
 
 Condition = Callable[[Key, Example], dict[str, jax.Array]]  # one example -> what its network is told, randomly dropped
 
@@ -30,6 +30,7 @@ class Plan(NamedTuple):
     stage: stages.Stage
     recipe: dict[str, Any]  # JSON: network, path, data digest, schedule, seed
     blank: Model  # the model before training, its `params` None
+    mesh: jax.sharding.Mesh  # the devices that train it
     finish: Callable[[TrainState], Model]
 
 
@@ -87,31 +88,47 @@ def denoiser(
     )
     stage = stages.Stage(name, init, make_step(loss, adam, ema=ema, accumulate=accumulate), data, steps)
     finish = lambda state: blank._replace(params=jax.device_get(state.ema))
-    return Plan(stage, recipe, blank, finish)
+    return Plan(stage, recipe, blank, mesh, finish)
 
 
-def train(plans: Sequence[Plan], folder: Workdir, *, seed: int, resume: bool, save_every: int, cache: Path | None = None) -> dict[str, Trained]:
-    """Train the plans in order inside the workdir; a model that `cache` holds under the same recipe is taken from there.
+def train(plans: Sequence[Plan], folder: Workdir, *, seed: int, save_every: int, cache: Path | None = None) -> dict[str, Trained]:
+    """Train the plans in order inside the workdir, from the newest checkpoint where there is one.
 
-    Leaves `<name>.json` in the workdir from the start and `<name>.npz` at the end, so that an interrupted run can be sampled from too.
+    A model that `cache` holds under the same recipe is taken from there. Leaves `<name>.json` in the workdir from the start and `<name>.npz` at the
+    end, so that an interrupted run can be sampled from too.
     """
     done = {}
     for plan in plans:
-        stem, kept = folder.root / plan.stage.name, cache and cache / digest(plan.recipe)
+        name, stem = plan.stage.name, folder.root / plan.stage.name
+        kept = cache and cache / digest(plan.recipe)
         if kept and kept.with_suffix('.npz').exists():
-            print(f'{plan.stage.name}: trained before by the same recipe, taken from {kept}.npz')
+            print(f'{name}: trained before by the same recipe, taken from {kept}.npz')
             found = model.load(kept)
-            done[plan.stage.name] = Trained(found, found.card['state_digest'])
+            done[name] = Trained(found, found.card['state_digest'])
             continue
         model.save_card(plan.blank, stem)
-        state = stages.run(plan.stage, folder.root, key=jax.random.key(seed), resume=resume, save_every=save_every, fsdp=plan.fsdp)
-        trained = plan.finish(state)
-        trained = trained._replace(card={**trained.card, 'recipe': plan.recipe, 'state_digest': state_digest(state)})
+        shardings, place = functools.partial(parallel.state_shardings, plan.mesh), functools.partial(parallel.place_batch, plan.mesh)
+        states = stages.train([plan.stage], folder.root, jax.random.key(seed), shardings=shardings, place=place, save_every=save_every)
+        seen = state_digest(states[name])
+        trained = plan.finish(states[name])
+        trained = trained._replace(card={**trained.card, 'recipe': plan.recipe, 'state_digest': seen})
         for place in (stem, kept) if kept else (stem,):
             place.parent.mkdir(parents=True, exist_ok=True)
             model.save(trained, place)
-        done[plan.stage.name] = Trained(trained, trained.card['state_digest'])
+        done[name] = Trained(trained, seen)
     return done
+
+
+def forecast(plans: Sequence[Plan]) -> dict[str, Any]:
+    """Print what each plan would train, without training: parameters, steps, and the memory that the training state alone takes."""
+    told = {}
+    for plan in plans:
+        numbers = model.count(model.shapes(plan.blank))
+        told[plan.stage.name] = {'parameters': numbers, 'steps': plan.stage.steps, 'state_bytes': 16 * numbers}
+        print(
+            f'{plan.stage.name}: {numbers:,} parameters, {plan.stage.steps:,} steps, {16 * numbers / 2**20:,.0f} MiB of training state before activations'
+        )
+    return told
 
 
 def _batches(source: Source, batch: int, start: int, **options: Any):

@@ -20,7 +20,16 @@ import jax
 from jaxdiff.data import source
 from jaxdiff.types import UserError
 
-ASIDE = ('workdir', 'resume', 'dry_run', 'check', 'receipts', 'compilation_cache', 'models', 'retrain')  # flags that change nothing that is learnt
+ASIDE = (
+    'workdir',
+    'resume',
+    'dry_run',
+    'check',
+    'receipts',
+    'compilation_cache',
+    'models',
+    'retrain',
+)  # flags that change nothing that is learnt
 
 
 class Workdir(NamedTuple):
@@ -53,9 +62,15 @@ def open_workdir(config: Any, manifest: Mapping[str, Any]) -> Workdir:
         if not config.resume:
             raise UserError(f'{root}: already holds a run; add --resume to go on with it, or name another --workdir')
         before = read_json(root / 'config.json')
-        changed = [f'{name} {before["config"].get(name)!r} there, {value!r} here' for name, value in settings.items() if before['config'].get(name) != value]
+        changed = [
+            f'{name} {before["config"].get(name)!r} there, {value!r} here'
+            for name, value in settings.items()
+            if before['config'].get(name) != value
+        ]
         if changed:
-            raise UserError(f'{root}: made with other settings ({"; ".join(changed)}); repeat those it was made with or name another --workdir')
+            raise UserError(
+                f'{root}: made with other settings ({"; ".join(changed)}); repeat those it was made with or name another --workdir'
+            )
         if before['data'] != seen:
             raise UserError(f'{root}: made from other data; put the same files back or name another --workdir')
     elif root.exists() and (not root.is_dir() or any(root.iterdir())):
@@ -83,7 +98,11 @@ def environment() -> dict[str, Any]:
         except importlib.metadata.PackageNotFoundError:
             continue
     device = jax.devices()[0]
-    return {'versions': versions, 'commit': _commit(), 'device': f'{jax.device_count()} x {device.device_kind} ({device.platform}), {os.cpu_count()} cores'}
+    return {
+        'versions': versions,
+        'commit': _commit(),
+        'device': f'{jax.device_count()} x {device.device_kind} ({device.platform}), {os.cpu_count()} cores',
+    }
 
 
 def peak_memory() -> int:
@@ -135,7 +154,9 @@ def _commit() -> str | None:
         return None
     try:
         commit = subprocess.run(['git', 'rev-parse', 'HEAD'], cwd=here, capture_output=True, text=True, timeout=10)
-        changed = subprocess.run(['git', 'status', '--porcelain', '--untracked-files=no'], cwd=here, capture_output=True, text=True, timeout=10)
+        changed = subprocess.run(
+            ['git', 'status', '--porcelain', '--untracked-files=no'], cwd=here, capture_output=True, text=True, timeout=10
+        )
     except (OSError, subprocess.TimeoutExpired):
         return None
     return commit.stdout.strip() + ('-changed' if changed.stdout.strip() else '') if commit.returncode == 0 else None

@@ -25,7 +25,7 @@ from jaxdiff.types import UserError
 GENERATOR = 1  # to be raised when the same recipe gives other brains
 LABELS = ('background', 'fluid', 'grey', 'white', 'ventricle')
 LESIONS = (*lesions.KINDS, 'mixed')
-RANGES = {'age': (20.0, 90.0), 'sex': (0.0, 1.0), 'ventricles': (0.0, 100.0), 'brain': (800.0, 1800.0)}  # years, -, ml, ml
+RANGES = {'age': (20.0, 90.0), 'sex': (0.0, 1.0), 'ventricles': (0.0, 60.0), 'brain': (800.0, 1600.0)}  # years, -, ml, ml
 
 
 class Recipe(NamedTuple):
@@ -111,9 +111,9 @@ def anatomy(rng: np.random.Generator) -> Anatomy:
     normal = lambda: np.clip(rng.standard_normal(), -2.2, 2.2)
     age, sex = rng.uniform(20, 90), float(rng.integers(2))
     old = (age - 20) / 70
-    opening = np.clip(-2 + 6.5 * old**1.5 + 1.5 * normal(), -2.5, 7.5)
-    velocity = opening * _outward() + rng.uniform(1.6, 2.8) * warps.noise(rng, rng.uniform(10, 16)) + rng.uniform(0.6, 1.1) * warps.noise(rng, 6)
-    matrix, offset = warps.affine(rng, 0.925 + 0.025 * sex)
+    opening = np.clip(-2 + 7.5 * old**1.5 + 1.5 * normal(), -2.5, 7.5)
+    velocity = opening * _outward() + rng.uniform(1.5, 2.5) * warps.noise(rng, rng.uniform(12, 17)) + rng.uniform(0.6, 1.1) * warps.noise(rng, 6)
+    matrix, offset = warps.affine(rng, 0.88 + 0.03 * sex)
     warp = warps.Warp(matrix, offset, warps.exponential(velocity))
     body = Anatomy(warp, -0.4 + 1.3 * old**1.5 + 0.2 * normal(), 0.2 * normal(), {})
     return body._replace(covariates={'age': age, 'sex': sex} | _measure(body))
@@ -126,7 +126,7 @@ def inspect(body: Anatomy, points: np.ndarray, template: 'templates') -> Tissue:
     near = np.flatnonzero(((x > 0) & (x < reach)).all(0))
     grey, white, fluid, ventricle, residual = warps.interpolate(template.maps, x[:, near])
     head = grey + white + fluid
-    kept = head > 0.5
+    kept = head > 0.1
     grey, white, fluid, ventricle, residual, head = (m[kept] for m in (grey, white, fluid, ventricle, residual, head))
     part = np.clip(ventricle / np.maximum(fluid, 1e-6), 0, 1)
     weighted = np.stack([grey * np.float32(np.exp(body.thickness)), white, fluid * np.float32(np.exp(body.atrophy))])
@@ -208,7 +208,8 @@ def _arrays(recipe: Recipe, index: int) -> dict[str, np.ndarray]:
 def _label(tissue: Tissue) -> np.ndarray:
     grey, white, fluid = tissue.probabilities
     label = np.where((fluid >= grey) & (fluid >= white), 1, np.where(grey >= white, 2, 3))
-    return np.where((label == 1) & (tissue.ventricle > 0.5), 4, label).astype(np.uint8)
+    label = np.where((label == 1) & (tissue.ventricle > 0.5), 4, label)
+    return np.where(grey + white + fluid > 0.5, label, 0).astype(np.uint8)
 
 
 def _points(affine: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
@@ -219,7 +220,7 @@ def _points(affine: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
 
 def _step(spacing: tuple[float, ...]) -> int:
     """Resolution in mm of the template to sample at this spacing: coarser ones keep gyri from aliasing."""
-    return int(np.clip(round(min(spacing) / 1.5), 1, 4))
+    return 1 if min(spacing) < 2.5 else 2 if min(spacing) < 5 else 4
 
 
 def _measure(body: Anatomy) -> dict[str, float]:

@@ -25,7 +25,7 @@ class Contrast(NamedTuple):
 
 
 CONTRASTS = {
-    'T1': Contrast(0.60, 0.84, 0.16, 1.0, {'tumour': 0.88, 'stroke': 0.42, 'white-matter': 0.58}),
+    'T1': Contrast(0.58, 0.84, 0.16, 1.0, {'tumour': 0.98, 'stroke': 0.44, 'white-matter': 0.58}),
     'T2': Contrast(0.56, 0.40, 0.94, -0.6, {'tumour': 0.80, 'stroke': 0.86, 'white-matter': 0.72}),
     'FLAIR': Contrast(0.64, 0.52, 0.14, -0.4, {'tumour': 0.86, 'stroke': 0.90, 'white-matter': 0.92}),
     'PD': Contrast(0.80, 0.64, 0.74, -0.3, {'tumour': 0.90, 'stroke': 0.92, 'white-matter': 0.88}),
@@ -61,7 +61,7 @@ def scan(rng: np.random.Generator, name: str) -> Scan:
 def signal(scan: Scan, tissues: np.ndarray, residual: np.ndarray, texture: np.ndarray) -> np.ndarray:
     """Noiseless signal (N,) of tissues (3, N) grey, white, fluid in [0, 1]: the bracket of equation (1)."""
     grain = scan.texture * texture * (tissues[0] + tissues[1])
-    return np.maximum(np.tensordot(scan.means, tissues, 1) + scan.residual * residual + grain, 0)
+    return np.maximum(np.einsum('k,kn->n', scan.means, tissues) + scan.residual * residual + grain, 0)
 
 
 def acquire(rng: np.random.Generator, scan: Scan, signal: np.ndarray, points: np.ndarray) -> np.ndarray:

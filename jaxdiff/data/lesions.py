@@ -90,5 +90,5 @@ def _waves(rng: np.random.Generator, length: float, count: int = 8) -> Waves:
 
 
 def _evaluate(waves: Waves, points: np.ndarray) -> np.ndarray:
-    cosines = np.cos(waves.vectors @ points + waves.phases[:, None])
+    cosines = np.cos(np.einsum('kj,jn->kn', waves.vectors, points) + waves.phases[:, None])
     return np.sqrt(np.float32(2 / len(waves.phases))) * cosines.sum(0)

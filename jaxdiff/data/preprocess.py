@@ -5,44 +5,29 @@ voxels lies at voxel
 
     j(i) = c + r (i - (n - 1) / 2),        r = model's spacing / file's spacing,                          (1)
 
-of the file's grid, c being the centre of the field of view or of the foreground's bounding box. Cropping, padding and resampling
-are all equation (1). Where r = 1 the offset is made whole, so that nothing is interpolated; where r > 1 the image is first blurred
-by a Gaussian of standard deviation (r - 1) / 2 voxels, so that nothing aliases. Values map linearly,
-
-    v = 2 (u - low) / (high - low) - 1,    clipped to [-1, 1],                                           (2)
-
-between two percentiles of each channel of each volume, or between two fixed values. A model of slices (dims = 2) leaves the axis
-that it is sliced along as it is and takes every slice of it. Both maps are recorded per volume and inverted on outputs.
+of the file's grid, c being the centre of the field of view or of the foreground's bounding box: crop, pad and resampling at once
+(`resample`). Where r = 1 the offset is made whole, so that nothing is interpolated. Values map linearly to [-1, 1] (`intensity`).
+A model of slices (dims = 2) leaves the axis that it is sliced along as it is and takes every slice of it. Both maps are recorded
+per volume and inverted on outputs.
 
 What the model was trained on is part of the record, and files far from it are refused: a model answers any question that has the
 right shape.
 """
 
+import sys
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from scipy import ndimage
 
 from jaxdiff.data import volumes
+from jaxdiff.data.intensity import box, percentiles, scale, unscale, widest
+from jaxdiff.data.resample import resample
+from jaxdiff.data.scope import TAILS, Seen, check, slicing
 from jaxdiff.data.volumes import Frame, Volume
 from jaxdiff.types import UserError
 
-FOREGROUND = -0.8  # mapped values above this are foreground: a tenth of the way from low to high
 SAME = 1e-3  # spacings that differ by less, relatively, are the same
-FACTOR = 2.0  # how far beyond what was seen spacing and extent may lie
-BEYOND = 1.0  # how far values may lie beyond those seen, in widths of their range
-AXES = ('sagittal', 'coronal', 'axial')
-
-Span = tuple[tuple[float, float, float], tuple[float, float, float]]  # lowest and highest along each canonical axis
-
-
-class Seen(NamedTuple):
-    """What a model was trained on."""
-
-    spacing: Span  # mm
-    extent: Span  # mm
-    intensity: tuple[tuple[float, float], ...]  # lowest and highest of each channel, without its extreme half per cent
 
 
 class Preprocess(NamedTuple):
@@ -67,7 +52,7 @@ class Preprocess(NamedTuple):
 
 
 class Record(NamedTuple):
-    """What was done to one volume: equations (1), as j = offset + step i per canonical axis, and (2)."""
+    """What was done to one volume: equation (1) as j = offset + step i along each canonical axis, and the map of values."""
 
     size: tuple[int, int, int]  # of the volume
     shape: tuple[int, int, int]  # of what was made of it
@@ -95,47 +80,151 @@ def fit(
     multiple: int = 16,
     centre: str = 'foreground',
     intensity: str = 'percentile',
-    percentiles: tuple[float, float] = (0.5, 99.5),
+    tails: tuple[float, float] = TAILS,
     limits: Sequence[tuple[float, float]] | None = None,
     most: int = 64,
 ) -> Preprocess:
     """Learns from files how to prepare them.
 
     Args:
-      index: of the files, as `layouts.nifti` makes it.
+      index: the frames of the files, as `layouts.nifti` finds them.
       dims: 3 for volumes, 2 for their axial slices, or for files of one slice each in whatever plane they share.
-      shape: of one example; None covers the largest foreground (or field of view) of the files.
-      spacing: millimetres along the axes of `shape`, 'median' of the files, or None to keep each file's own.
-      multiple: what a shape that is not given is rounded up to.
+      shape: of one example; None covers the largest foreground, or field of view, rounded up to a `multiple`.
+      spacing: millimetres along the axes of `shape`, 'median' of the files, 'cover' for the finest cubic voxels with which the
+        given shape covers the largest foreground, or None to keep each file's own.
       centre: of the crop, 'foreground' or 'field'.
-      intensity: 'percentile' maps the percentiles of each channel of each volume to [-1, 1] and suits units without a scale, as
-        in magnetic resonance; 'fixed' maps the same two values of every file and suits computed tomography.
-      limits: (low, high) per channel, for 'fixed'; None takes the widest of the files' percentiles.
-      most: how many files, evenly spread, have their voxels read; headers are read of all.
+      intensity: 'percentile' maps two percentiles of each channel of each volume to [-1, 1] and suits units without a scale, as in
+        magnetic resonance; 'fixed' maps the same two values of every file and suits computed tomography.
+      tails: the two percentiles.
+      limits: (low, high) per channel for 'fixed'; None takes the outermost percentiles of the files.
+      most: of how many files, evenly spread, the voxels are read; the headers are read of all.
 
     Raises:
       UserError: for files that cannot be read or that no one model can take.
     """
-    axis = _slicing(index, dims)
+    from tqdm import tqdm
+
+    axis = slicing(index, dims)
     axes = [each for each in range(3) if dims == 3 or each != axis]
-    channels = index[0].channels
-    spacings = np.array([frame.spacing for frame in index])
-    sizes = np.array([frame.size for frame in index])
-    if spacing == 'median':
-        spacing = tuple(float(value) for value in np.median(spacings, axis=0)[axes].round(6))
+    _choices(len(axes), shape, spacing, centre, intensity)
+    spacings, sizes = (np.array([getattr(frame, name) for frame in index], np.float64) for name in ('spacing', 'size'))
 
-    places = np.unique(np.linspace(0, len(index) - 1, min(most, len(index))).round().astype(int))
-    ranges, tight = np.empty((len(places), channels, 2)), sizes.copy()
-    for number, place in enumerate(places):
+    chosen = np.unique(np.linspace(0, len(index) - 1, min(most, len(index))).round().astype(int))
+    spreads, ranges, boxes = [], [], []
+    for place in tqdm(chosen, desc='measuring', unit='file', mininterval=0.1 if sys.stderr.isatty() else 30):
         array = volumes.read(index[place].name).array
-        ranges[number] = np.stack(_percentiles(array, *percentiles), axis=-1)
-        if centre == 'foreground':
-            low, high = _box(_map(array, *ranges[number].T))
-            tight[place] = high - low + 1
+        spreads.append(percentiles(array, *TAILS))
+        ranges.append(np.transpose(limits) if limits else percentiles(array, *tails))
+        boxes.append(np.ptp(box(scale(array, *ranges[-1])), axis=0) + 1)
+    low, high = widest(ranges) if intensity == 'fixed' else np.repeat(np.array(tails)[:, None], index[0].channels, axis=1)
 
+    covered, units = (np.array(boxes), spacings[chosen]) if centre == 'foreground' else (sizes, spacings)
+    largest = (covered * units if spacing else covered)[:, axes].max(axis=0)
+    if spacing == 'median':
+        spacing = _tuples(np.median(spacings, axis=0)[axes].round(6))
+    elif spacing == 'cover':
+        spacing = (float((largest / shape).max()),) * len(axes)
     if shape is None:
-        scale = np.ones_like(spacings[:, axes]) if spacing is None else spacings[:, axes] / np.array(spacing)
-        covered = (tight if centre == 'foreground' else sizes)[:, axes] if len(places) == len(index) else sizes[places][:, axes]
-        largest = np.ceil((covered * scale).max(axis=0) - SAME)
-        shape = tuple(int(-(-size // multiple) * multiple) for size in largest)
-    return None
+        shape = tuple(int(np.ceil(size / multiple - SAME)) * multiple for size in largest / (spacing or 1))
+
+    extents = sizes * spacings
+    seen = Seen(
+        spacing=_tuples((spacings.min(axis=0), spacings.max(axis=0))),
+        extent=_tuples((extents.min(axis=0), extents.max(axis=0))),
+        intensity=_tuples(np.transpose(widest(spreads))),
+    )
+    return Preprocess(dims, _tuples(shape), index[0].channels, spacing, centre, intensity, _tuples(low), _tuples(high), seen, axis)
+
+
+def apply(pre: Preprocess, volume: Volume) -> tuple[np.ndarray, Record]:
+    """The examples of a volume, (n, *shape, C) float32 in [-1, 1], and what was done: n is 1, or the slices of a model of slices.
+
+    Raises:
+      UserError: for a volume outside what the model was trained on.
+    """
+    fixed = pre.intensity == 'fixed'
+    check(pre.seen, volume, dims=pre.dims, axis=pre.axis, channels=pre.channels, units=fixed)
+    low, high = (pre.low, pre.high) if fixed else percentiles(volume.array, pre.low, pre.high)
+    values = scale(volume.array, low, high)
+    size, axes = np.array(values.shape[:3]), list(pre.axes)
+    shape, step = size.copy(), np.ones(3)
+    shape[axes] = pre.shape
+    step[axes] = np.array(pre.spacing) / volume.frame.spacing[axes] if pre.spacing else 1
+    step = np.where(np.abs(step - 1) < SAME, 1, step)
+    middle = box(values).mean(axis=0) if pre.centre == 'foreground' else (size - 1) / 2
+    offset = middle - step * (shape - 1) / 2
+    offset = np.where(step == 1, np.floor(offset), offset)
+    offset[[axis for axis in range(3) if axis not in axes]] = 0
+    record = Record(*map(_tuples, (size, shape, step, offset, low, high)))
+    return _examples(pre, _onto(record, values, -1, order=1)), record
+
+
+def apply_mask(pre: Preprocess, record: Record, mask: np.ndarray) -> np.ndarray:
+    """The examples (n, *shape, C) of a mask or label map (X, Y, Z, C) on the grid of a volume: nearest voxel, 0 outside."""
+    if mask.shape[:3] != record.size:
+        raise ValueError(f'a mask of {mask.shape[:3]} voxels for a volume of {record.size}')
+    return _examples(pre, _onto(record, mask, 0, order=0))
+
+
+def invert(
+    pre: Preprocess, record: Record, examples: np.ndarray, *, outside: np.ndarray | None = None, intensity: bool = True, order: int = 1
+) -> np.ndarray:
+    """Puts examples (n, *shape, C) back onto the canonical grid (X, Y, Z, C) of the volume that `apply` recorded.
+
+    Args:
+      outside: (X, Y, Z, C) in the file's units, for the voxels that the model did not see; None gives them the lowest value.
+      intensity: whether to put values back into the file's units; False for masks and maps, which are 0 where nothing was seen.
+      order: 1 interpolates, 0 takes the nearest voxel, for masks.
+    """
+    values = np.asarray(examples, np.float32)
+    values = np.moveaxis(values, 0, pre.axis) if pre.dims == 2 else values[0]
+    values = unscale(values, record.low, record.high) if intensity else values
+    background = outside if outside is not None else np.array(record.low) if intensity else 0
+    step, offset = np.array(record.step), np.array(record.offset)
+    return resample(values, 1 / step, -offset / step, np.broadcast_to(background, (*record.size, values.shape[-1])), order=order)
+
+
+def blank(pre: Preprocess, *, name: str = 'sample') -> tuple[Frame, Record]:
+    """A frame centred on the origin, and the record that `invert` needs, for an example that was sampled and came from no file.
+
+    Its values are in the files' units where those are 'fixed' and stay in [-1, 1] where percentiles made them relative.
+    """
+    size, spacing, axes = np.ones(3, int), np.ones(3), list(pre.axes)
+    size[axes], spacing[axes] = pre.shape, pre.spacing or 1
+    affine = np.diag([*spacing, 1])
+    affine[:3, 3] = -spacing * (size - 1) / 2
+    units = (pre.low, pre.high) if pre.intensity == 'fixed' else ((-1.0,) * pre.channels, (1.0,) * pre.channels)
+    shape = _tuples(size)
+    frame = volumes.frame((*shape, pre.channels) if pre.channels > 1 else shape, affine, name=name)
+    return frame, Record(shape, shape, (1.0,) * 3, (0.0,) * 3, *units)
+
+
+def _choices(axes: int, shape, spacing, centre: str, intensity: str) -> None:
+    if centre not in ('foreground', 'field') or intensity not in ('percentile', 'fixed'):
+        raise ValueError(f'centre {centre!r}, intensity {intensity!r}')
+    if spacing not in (None, 'median', 'cover') and (isinstance(spacing, str) or len(spacing) != axes or min(spacing) <= 0):
+        raise UserError(f"spacing {spacing}: give {axes} positive numbers of millimetres, 'median', 'cover' or None")
+    if shape is None and spacing == 'cover':
+        raise UserError("spacing 'cover' needs a shape: give one")
+    if shape is not None and (len(shape) != axes or min(shape) < 1):
+        raise UserError(f'shape {tuple(shape)}: give {axes} positive sizes')
+
+
+def _onto(record: Record, values: np.ndarray, background: float, *, order: int) -> np.ndarray:
+    """Values (X, Y, Z, C) on the model's grid.
+
+    The file's outermost voxels reach to the next of the model's: `invert` interpolates between the two, and must not find background.
+    """
+    empty = np.full((*record.shape, values.shape[-1]), background)
+    return resample(values, record.step, record.offset, empty, order=order, reach=np.maximum(record.step, 0.5))
+
+
+def _examples(pre: Preprocess, grid: np.ndarray) -> np.ndarray:
+    """(X, Y, Z, C) -> (n, *shape, C)."""
+    return np.ascontiguousarray(np.moveaxis(grid, pre.axis, 0)) if pre.dims == 2 else grid[None]
+
+
+def _tuples(value):
+    """Arrays and lists as nested tuples of Python's own numbers."""
+    value = value.tolist() if isinstance(value, np.ndarray | np.generic) else value
+    return tuple(map(_tuples, value)) if isinstance(value, list | tuple) else value

@@ -49,24 +49,25 @@ def fingerprint() -> str:
 
 @cache
 def templates(step: int) -> Templates:
-    """The maps at `step` mm, smoothed against aliasing when that is coarser than the original's 1 mm."""
+    """The maps at 1, 2 or 4 mm, smoothed against aliasing when that is coarser than the original."""
+    maps = _full() if step == 1 else _halve(_full() if step == 2 else templates(step // 2).maps)
+    return Templates(maps, float(step), _HEAD[:, 0].astype(np.float32))
+
+
+def _full() -> np.ndarray:
     t1, grey, white, head = _original() / np.float32(255)
     grey, white = grey * head, white * head
     fluid = np.clip(head - grey - white, 0, None)
     residual = head * (t1 - _MEANS[0] * grey - _MEANS[1] * white - _MEANS[2] * fluid)
-    maps = np.stack([grey, white, fluid, fluid * _ventricular(fluid.shape), residual])
-    return Templates(_reduce(maps, step), float(step), _HEAD[:, 0].astype(np.float32))
+    return np.stack([grey, white, fluid, fluid * _ventricular(fluid.shape), residual])
 
 
-def _reduce(maps: np.ndarray, step: int) -> np.ndarray:
-    """Every step-th voxel of each axis, after Gaussian smoothing of width 0.4 step."""
-    if step == 1:
-        return maps
-    for axis in (3, 2, 1):
-        n = maps.shape[axis]
-        rows = np.exp(-0.5 * ((np.arange(0, n, step)[:, None] - np.arange(n)) / (0.4 * step)) ** 2)
-        rows = (rows / rows.sum(1, keepdims=True)).astype(np.float32)
-        maps = np.moveaxis(np.tensordot(maps, rows, (axis, 1)), -1, axis)
+def _halve(maps: np.ndarray) -> np.ndarray:
+    """Every second voxel of the last three axes, after smoothing with weights 1/4, 1/2, 1/4."""
+    for _ in range(3):
+        wide = np.pad(maps, [(0, 0), (1, 1), (0, 0), (0, 0)])
+        maps = (wide[:, :-2:2] + 2 * wide[:, 1:-1:2] + wide[:, 2::2]) / np.float32(4)
+        maps = np.moveaxis(maps, 1, 3)  # the next axis comes forward; after three the order is the old one
     return np.ascontiguousarray(maps)
 
 

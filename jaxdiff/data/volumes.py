@@ -13,6 +13,7 @@ compressed one cannot hold more than deflate's largest ratio allows, so a small 
 """
 
 import gzip
+import logging
 import os
 import zlib
 from collections.abc import Iterator
@@ -31,6 +32,8 @@ from jaxdiff.types import UserError
 SUFFIXES = ('.nii', '.nii.gz')
 MOST_VOXELS = 2**32  # 16 GiB as float32
 DEFLATE_RATIO = 1032  # the most that a byte of deflate can become
+NEVER = logging.CRITICAL + 1  # above every level: what nibabel mends in a header is not worth a line
+SILENT = logging.Logger('nifti', level=NEVER)
 RAS = np.array([[0, 1], [1, 1], [2, 1]], np.float64)
 
 
@@ -121,7 +124,7 @@ def write(path: str | os.PathLike, array: np.ndarray, frame: Frame, *, dtype: ty
     """Writes a canonical array (X, Y, Z, C) onto the grid of `frame`; afterwards the whole file is there or none.
 
     The file has the axes of the frame's, without the fourth for one channel where the frame has several, and with C of them
-    where the numbers differ. Integer `dtype`s round.
+    where the numbers differ. Integer `dtype`s round. Header extensions stay behind: they may hold the patient's name.
     """
     path = Path(path)
     if not path.name.endswith(SUFFIXES):
@@ -136,20 +139,22 @@ def write(path: str | os.PathLike, array: np.ndarray, frame: Frame, *, dtype: ty
     header.set_data_dtype(dtype)
     header.set_slope_inter(1, 0)
     header['cal_min'] = header['cal_max'] = 0  # the display window of other values
-    header['vox_offset'] = 0  # extensions stay behind: they may hold the patient's name
     if shape != frame.shape:  # setting the shape forgets the zooms of further axes, which a 2-D file's qform needs
         header.set_data_shape(shape)
         header['pixdim'][4] = 1
     kind = nib.Nifti2Image if isinstance(header, nib.Nifti2Header) else nib.Nifti1Image
     values = np.rint(own) if np.issubdtype(dtype, np.integer) else own
     image = kind(values.astype(dtype), frame.affine, header)
-    path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f'.{os.getpid()}-{path.name}')
     try:
-        image.to_filename(unfinished)
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            image.to_filename(unfinished)
+            os.replace(unfinished, path)
+        finally:
+            unfinished.unlink(missing_ok=True)
+    except OSError as error:
+        raise UserError(f'{path}: cannot be written ({error.strerror}): choose a folder with space and permission') from error
 
 
 def inspect(path: str | os.PathLike) -> Frame:
@@ -198,6 +203,7 @@ def _header(name: str, start: bytes) -> nib.Nifti1Header:
         if len(block) == kind.template_dtype.itemsize:
             header = kind(block, check=False)
             if header['sizeof_hdr'] == kind.sizeof_hdr and header['magic'].item() == kind.single_magic.rstrip(b'\0'):
+                header.check_fix(logger=SILENT, error_level=NEVER)  # as nibabel does when it loads: negative zooms, unknown codes
                 return header
     raise UserError(f'{name}: not a NIfTI file whatever its name: convert it, for instance with dcm2niix or nibabel')
 

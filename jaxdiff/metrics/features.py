@@ -97,7 +97,7 @@ def _convolve(x, weights, kernel, dims):
 
 def _pool(x, cells, dims):
     """Mean and standard deviation of x (n, *spatial, c) over a grid of `cells` a side: two arrays (n, cells^dims c)."""
-    mean, square, count = x, np.square(x), 1.0
+    mean, square = x, np.square(x)
     for axis in range(1, dims + 1):
         starts = np.arange(cells) * x.shape[axis] // cells
         size = np.diff([*starts, x.shape[axis]]).astype(np.float32)

@@ -28,7 +28,7 @@ from jaxdiff.types import Array
 
 
 class Block(nn.Module):
-    """Equations (1) and (2): x (batch, *spatial, c), embedding (batch, e) float32 -> (batch, *spatial, features)."""
+    """Equations (1) and (2): x (*spatial, c), embedding (e,) float32 -> (*spatial, features)."""
 
     features: int
     norm: str = 'add'
@@ -42,10 +42,7 @@ class Block(nn.Module):
         linear = nn.Dense(self.features * (2 if adaptive else 1), name='embedding')(nn.silu(embedding))
         h = layers.Conv(self.features, dtype=self.dtype, name='conv_in')(layers.GroupNorm(self.groups, name='norm_in')(x))
         norm = layers.GroupNorm(self.groups, name='norm_out')
-        if adaptive:
-            h = norm(h, jnp.split(linear, 2, axis=-1))
-        else:
-            h = norm(h + jnp.expand_dims(linear.astype(h.dtype), tuple(range(1, x.ndim - 1))))
+        h = norm(h, jnp.split(linear, 2)) if adaptive else norm(h + layers.per_channel(linear.astype(h.dtype), h))
         h = layers.dropout(h, self.dropout, dropout_key)
         skip = x if x.shape[-1] == self.features else nn.Dense(self.features, dtype=self.dtype, name='skip')(x)
         return skip + layers.Conv(self.features, zero=True, dtype=self.dtype, name='conv_out')(h)
@@ -168,32 +165,35 @@ class UNet(nn.Module):
         image: Array | None = None,
         dropout_key: Array | None = None,
     ) -> Array:
-        """x (batch, *spatial, c), t (batch,), label (batch,) integers below `labels`, vector (batch, `vector`), tokens (batch, n, `tokens`),
-        image (batch, *spatial, `image`), dropout_key (batch,) keys -> (batch, *spatial, channels) float32.
+        """x (batch, *spatial, c), t (batch,), label (batch,) integers up to `labels`, vector (batch, `vector`),
+        tokens (batch, n, `tokens`), image (batch, *spatial, `image`), dropout_key one key -> (batch, *spatial, channels) float32.
 
         Raises ValueError for sizes that `factor` does not divide, and for a condition that the fields do not announce.
         """
-        batch, *spatial = x.shape[:-1]
-        if len(spatial) != self.dims or t.shape != (batch,):
+        if x.ndim != self.dims + 2 or t.shape != x.shape[:1]:
             raise ValueError(f'UNet: x {x.shape} and t {t.shape} are not (batch, {self.dims} axes, channels) and (batch,)')
+        spatial = x.shape[1:-1]
         if any(size % factor for size, factor in zip(spatial, self.factor(), strict=True)):
-            raise ValueError(f'UNet: sizes {tuple(spatial)} are not divisible by {self.factor()} (patch times downsampling); pad or crop')
-        for name, value in (('label', label), ('vector', vector), ('tokens', tokens), ('image', image)):
-            if value is not None and not getattr(self, 'labels' if name == 'label' else name):
-                raise ValueError(f'UNet: {name} was given to a network built without it')
+            raise ValueError(f'UNet: sizes {spatial} are not divisible by {self.factor()} (patch times downsampling); pad or crop')
+        arguments = {'x': x, 't': t, 'label': label, 'vector': vector, 'tokens': tokens, 'image': image, 'dropout_key': dropout_key}
+        for name, field in (('label', 'labels'), ('vector', 'vector'), ('tokens', 'tokens'), ('image', 'image')):
+            if arguments[name] is not None and not getattr(self, field):
+                raise ValueError(f'UNet: {name} was given to a network with {field}=0')
+        if dropout_key is not None:
+            arguments['dropout_key'] = jax.random.split(dropout_key, x.shape[0])
+        if x.shape[0] == 1:  # under an outer vmap over examples, an axis of 1 in every array would cost XLA on CPU a tenth of its speed
+            return self._example(jax.tree.map(lambda a: a[0], arguments))[None]
+        return nn.vmap(UNet._example, variable_axes={'params': None}, split_rngs={'params': False})(self, arguments)
 
-        embedding = self._embed(t, label, vector)
+    def _example(self, arguments):
+        x, dropout_key = arguments['x'], arguments['dropout_key']
+        spatial = x.shape[:-1]
+        embedding = self._embed(arguments['t'], arguments['label'], arguments['vector'])
+        tokens = arguments['tokens']
         if self.tokens:
-            null = self.param('null_token', nn.initializers.normal(1.0), (1, 1, self.tokens))
-            tokens = jnp.broadcast_to(null, (batch, 1, self.tokens)) if tokens is None else jnp.where(jnp.isnan(tokens), null, tokens)
-
-        inputs = [x]
-        if self.image:
-            inputs += [_flagged(jnp.full((batch, *spatial, self.image), jnp.nan) if image is None else image)]
-        if self.coordinates:
-            inputs += [jnp.broadcast_to(layers.coordinates(spatial)[None], (batch, *spatial, self.dims))]
-
-        keys = (None if dropout_key is None else jax.vmap(jax.random.fold_in, (0, None))(dropout_key, n) for n in itertools.count())
+            null = self.param('null_token', nn.initializers.normal(1.0), (1, self.tokens))
+            tokens = null if tokens is None else jnp.where(jnp.isnan(tokens), null, tokens)
+        keys = (None if dropout_key is None else jax.random.fold_in(dropout_key, n) for n in itertools.count())
 
         def stage(name, level, h, attend=True):
             kind = nn.remat(Stage) if self.remat and self.remat[level] else Stage
@@ -204,6 +204,11 @@ class UNet(nn.Module):
         def join(h, kept):
             return jnp.concatenate([h, kept], axis=-1) if self.skip == 'concat' else (h + kept) / 2
 
+        inputs = [x]
+        if self.image:
+            inputs += [_flagged(arguments['image'], (*spatial, self.image))]
+        if self.coordinates:
+            inputs += [layers.coordinates(spatial)]
         h = layers.fold(jnp.concatenate(inputs, axis=-1), self.patches())
         h = layers.Conv(self.widths[0], dtype=self.dtype, name='stem')(h)
         kept = []
@@ -233,12 +238,11 @@ class UNet(nn.Module):
         def perceptron(name, x):
             return nn.Dense(width, name=f'{name}_out')(nn.silu(nn.Dense(width, name=f'{name}_in')(x)))
 
-        embedding = perceptron('time', layers.sinusoid(t, 2 * (self.widths[0] // 2)))
+        embedding = perceptron('time', layers.sinusoid(t, self.widths[0]))
         if self.labels:
-            label = jnp.full(t.shape, self.labels) if label is None else label
-            embedding += nn.Embed(self.labels + 1, width, name='label')(label)
+            embedding += nn.Embed(self.labels + 1, width, name='label')(jnp.asarray(self.labels) if label is None else label)
         if self.vector:
-            embedding += perceptron('vector', _flagged(jnp.full((*t.shape, self.vector), jnp.nan) if vector is None else vector))
+            embedding += perceptron('vector', _flagged(vector, (self.vector,)))
         return embedding
 
 
@@ -246,7 +250,8 @@ def _tuples(value):
     return tuple(map(_tuples, value)) if isinstance(value, list | tuple) else value
 
 
-def _flagged(x):
-    """(..., c) -> (..., 2 c): the entries with 0 for NaN, then 1 where they were NaN."""
+def _flagged(x, shape):
+    """(..., c) -> (..., 2 c): the entries with 0 for NaN, then 1 where they were NaN; all missing if x is None."""
+    x = jnp.full(shape, jnp.nan) if x is None else x
     missing = jnp.isnan(x)
     return jnp.concatenate([jnp.where(missing, 0.0, x), missing.astype(x.dtype)], axis=-1)

@@ -1,12 +1,13 @@
 """Ancestral samplers: draw x_s given x_t and the denoiser's x0_hat.
 
-DDPM draws from the bridge with x0_hat in place of x0, which has the right mean but, x0 being uncertain, too small a variance,
+With r = SNR_t / SNR_s, DDPM draws from the bridge with x0_hat in place of x0, which has the right mean but, x0 being uncertain, at least
+the variance beta~,
 
-    x_s = mean(x0_hat, x) + std z,      std^2 between  beta~ = sigma_s^2 (1 - r)  and  beta = sigma_t^2 (1 - r),   r = SNR_t / SNR_s.     (1)
+    x_s = mean(x0_hat, x) + std z,    std^2 from  beta~ = sigma_s^2 (1 - r)  to  beta = sigma_t^2 (1 - r).         (1)
 
 DDIM keeps the marginals of every time and chooses how much of the noise is fresh,
 
-    x_s = alpha_s x0_hat + sigma_s sqrt(1 - eta^2 (1 - r)) eps_hat + eta sigma_s sqrt(1 - r) z,      eps_hat = (x - alpha_t x0_hat) / sigma_t,  (2)
+    x_s = alpha_s x0_hat + sqrt(sigma_s^2 - std^2) eps_hat + std z,    std = eta sqrt(beta~),                      (2)
 
 so that eta = 1 is (1) with beta~ and eta = 0 is deterministic: Euler's method for the probability flow in sigma / alpha.
 Nothing is drawn in the step to data, which returns x0_hat.
@@ -21,6 +22,7 @@ import jax.numpy as jnp
 
 from jaxdiff.noise import gaussian
 from jaxdiff.paths import GaussianPath, bridge, transition
+from jaxdiff.predict import convert
 from jaxdiff.solvers.loop import Solver, one_step
 from jaxdiff.types import Array, Time
 
@@ -54,7 +56,7 @@ def ddim(path: GaussianPath, *, eta: float | Array = 0.0) -> Solver:
     def step(key, denoise, x, t, s):
         x0 = denoise(x, t)
         std = eta * bridge(path, x0, x, t, s)[1]
-        eps = (x - path.alpha(t) * x0) / path.sigma(t)
+        eps = convert(path, x0, x, t, source='x0', target='eps')
         kept = jnp.sqrt(jnp.maximum(jnp.square(path.sigma(s)) - jnp.square(std), 0.0))
         return path.alpha(s) * x0 + kept * eps + std * gaussian(key, x.shape), x0
 

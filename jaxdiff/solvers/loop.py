@@ -1,9 +1,11 @@
 """The one loop of every sampler: a solver, scanned along a grid of times.
 
-    for each pair (t, s) of consecutive times:    x, x0_hat, memory <- solver.step(key, denoise, memory, x, t, s);    x <- constrain(key, x, x0_hat, s)
+    for each pair (t, s) of consecutive times:
+        x, x0_hat, memory <- solver.step(key, denoise, memory, x, t, s)
+        x <- constrain(key, x, x0_hat, s)
 
-Written for one example. `jax.vmap(sample, (0, 0, None, None, None))(keys, xs, denoise, solver, times)` would trace functions as data: vmap
-a lambda over keys and xs instead, and jit that once.
+Written for one example. A batch is `jax.jit(jax.vmap(lambda key, x: sample(key, x, denoise, solver, times).x))(keys, xs)`: make the jitted
+function once and call it often.
 """
 
 from collections.abc import Callable

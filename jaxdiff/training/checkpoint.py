@@ -5,14 +5,16 @@ whole, so a killed run leaves the previous one. Beside the state lie its digest,
 the shape of its tree, which tells another architecture from a damaged file.
 """
 
+import contextlib
 import shutil
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import orbax.checkpoint as ocp
+from jax.experimental import multihost_utils
 
 from jaxdiff.training.state import state_digest
 from jaxdiff.types import UserError
@@ -24,23 +26,29 @@ class Checkpoints(NamedTuple):
     folder: Path
     save: Callable[[Any], None]
     wait: Callable[[], None]
-    close: Callable[[], None]
 
 
-def checkpoints(folder: str | Path, *, keep: int = 3, meta: Mapping[str, Any] | None = None) -> Checkpoints:
-    """Open `folder` for saving the newest `keep` states, each with the JSON value `meta`. Makes the folder, and clears a killed run's remains."""
+@contextlib.contextmanager
+def checkpoints(folder: str | Path, *, keep: int = 3, meta: Mapping[str, Any] | None = None) -> Iterator[Checkpoints]:
+    """A context in which the newest `keep` states are kept in `folder`, each with the JSON value `meta`.
+
+    Makes the folder, and clears what a killed run left half-written.
+    """
     folder = Path(folder).absolute()
     options = ocp.CheckpointManagerOptions(max_to_keep=keep, cleanup_tmp_directories=True)
     manager = ocp.CheckpointManager(folder, options=options)
 
     def save(state):
         step = int(jax.device_get(state.step))
-        set_aside(folder, step)
-        manager.reload()
+        if set_aside(folder, step):
+            manager.reload()
         described = {'digest': state_digest(state), 'leaves': leaves(state), 'meta': dict(meta or {})}
         manager.save(step, args=ocp.args.Composite(state=ocp.args.StandardSave(state), about=ocp.args.JsonSave(described)), force=True)
 
-    return Checkpoints(folder, save, manager.wait_until_finished, manager.close)
+    try:
+        yield Checkpoints(folder, save, manager.wait_until_finished)
+    finally:
+        manager.close()
 
 
 def restore(folder: str | Path, like: Any) -> Any | None:
@@ -105,11 +113,14 @@ def abstract(leaf: Any) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
 
 
-def set_aside(folder: Path, step: int) -> None:
+def set_aside(folder: Path, step: int) -> bool:
     """Rename checkpoints at or beyond `step`: a run that stands at `step` could not read them, and writes them again."""
-    if jax.process_index() == 0:
-        for later in steps(folder):
-            if later >= step:
+    stale = [later for later in steps(folder) if later >= step]
+    if stale:
+        if jax.process_index() == 0:
+            for later in stale:
                 aside = folder / f'unreadable-{later}'
                 shutil.rmtree(aside, ignore_errors=True)
                 (folder / str(later)).rename(aside)
+        multihost_utils.sync_global_devices('set aside')
+    return bool(stale)

@@ -1,5 +1,6 @@
 """Numbers for the file and for the eyes: metrics.jsonl, and a bar (or a line every 30 s) while something long runs."""
 
+import contextlib
 import json
 import math
 import os
@@ -24,7 +25,8 @@ def jsonl(path: str | Path, *, start: int = 0, **fields) -> Log:
     if jax.process_index():
         return lambda step, metrics: None
     if path.exists():
-        keep = [line for line in map(parse, path.read_text().splitlines()) if line and not (fields.items() <= line.items() and line['step'] > start)]
+        again = lambda line: fields.items() <= line.items() and line['step'] > start
+        keep = [line for line in read(path) if not again(line)]
         replacement = path.with_suffix('.tmp')
         replacement.write_text(''.join(json.dumps(line) + '\n' for line in keep))
         os.replace(replacement, path)
@@ -37,13 +39,13 @@ def jsonl(path: str | Path, *, start: int = 0, **fields) -> Log:
     return write
 
 
-def parse(line: str) -> dict | None:
-    """One line of metrics.jsonl; None where a killed run tore it."""
-    try:
-        value = json.loads(line)
-    except ValueError:
-        return None
-    return value if isinstance(value, dict) and 'step' in value else None
+def read(path: str | Path) -> list[dict]:
+    """The lines of a metrics.jsonl, without those that a killed run tore."""
+    lines = []
+    for line in Path(path).read_text().splitlines():
+        with contextlib.suppress(ValueError):
+            lines.append(json.loads(line))
+    return [line for line in lines if isinstance(line, dict) and 'step' in line]
 
 
 class Progress:
@@ -53,10 +55,11 @@ class Progress:
     """
 
     def __init__(self, total: int, *, name: str = '', start: int = 0, every: float = 30.0):
-        self.total, self.name, self.step, self.every = total, name, start, every
-        self.since = self.last = (start, time.monotonic())
-        live = sys.stderr.isatty() or 'ipykernel' in sys.modules
-        self.bar = tqdm(total=total, initial=start, desc=name, unit='step', dynamic_ncols=True) if live and not jax.process_index() else None
+        self.total, self.name, self.every = total, name, every
+        self.step, self.printed = start, (start, time.monotonic())
+        self.silent = jax.process_index() > 0
+        live = not self.silent and (sys.stderr.isatty() or 'ipykernel' in sys.modules)
+        self.bar = tqdm(total=total, initial=start, desc=name, unit='step', dynamic_ncols=True) if live else None
 
     def __enter__(self):
         return self
@@ -66,17 +69,19 @@ class Progress:
             self.bar.close()
 
     def update(self, step: int, **numbers: float):
+        """`step` steps are done."""
+        shown = {name: f'{value:.4g}' for name, value in numbers.items()}
         if self.bar is not None:
-            self.bar.set_postfix({name: f'{value:.4g}' for name, value in numbers.items()}, refresh=False)
+            self.bar.set_postfix(shown, refresh=False)
             self.bar.update(step - self.step)
-        elif time.monotonic() - self.last[1] >= self.every and not jax.process_index():
-            self.print(step, numbers)
+        elif not self.silent and time.monotonic() - self.printed[1] >= self.every:
+            self.print(step, ''.join(f', {name} {value}' for name, value in shown.items()))
         self.step = step
 
-    def print(self, step: int, numbers: Mapping[str, float]):
+    def print(self, step: int, shown: str):
+        before, then = self.printed
         now = time.monotonic()
-        rate = (step - self.last[0]) / (now - self.last[1])
+        rate = (step - before) / (now - then)
         left = tqdm.format_interval((self.total - step) / rate) if rate else '?'
-        shown = ''.join(f', {name} {value:.4g}' for name, value in numbers.items())
         print(f'{self.name}: step {step}/{self.total}{shown}, {rate:.3g} steps/s, {left} left', file=sys.stderr, flush=True)
-        self.last = (step, now)
+        self.printed = (step, now)

@@ -16,6 +16,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.experimental import multihost_utils
 
 from jaxdiff.training.log import Log, Progress
 from jaxdiff.types import UserError
@@ -67,30 +68,37 @@ def run(
       NonFinite: at the first non-finite loss or gradient norm.
       Interrupted: after SIGTERM or SIGINT, the state being saved. A second signal stops at once.
     """
-    first = int(jax.device_get(state.step))
+    first = n = int(jax.device_get(state.step))
     if first >= steps:
         return state
     shardings = jax.tree.map(lambda leaf: leaf.sharding, state)
-    state = jax.tree.map(lambda leaf: leaf if leaf.committed else jax.device_put(leaf, leaf.sharding), state)
+    state = jax.tree.map(
+        lambda leaf: leaf if leaf.committed else jax.device_put(leaf, leaf.sharding), state
+    )  # else step two compiles again
     advance = jax.jit(step, donate_argnums=0, out_shardings=(shardings, None))
     pending = deque()
-    with Progress(steps, name=name, start=first) as progress, stop_signals() as stop, finishing(checkpoints), iterate(batches(first)) as stream:
+    with (
+        Progress(steps, name=name, start=first) as progress,
+        stop_signals() as stopping,
+        finished(checkpoints),
+        closed(batches(first)) as stream,
+    ):
         look = observer(name, progress, log, log_every, steps, checkpoints)
         for n in range(first + 1, steps + 1):
             state, metrics = advance(state, place(next(stream)))
             pending.append((n, metrics))
-            last = n == steps or bool(stop)
-            saving = checkpoints is not None and (last or n % save_every == 0)
-            while pending and (last or saving or len(pending) > LAG):
+            stop = stopping(n)
+            last = stop or n == steps
+            saving = last or n % save_every == 0
+            while pending and (saving or len(pending) > LAG):
                 look(*pending.popleft())
-            if saving:
-                if not jax.device_get(all_finite(state)):
-                    raise NonFinite(n, describe(name, n, 'the parameters are not finite', checkpoints))
+            if checkpoints and saving:
+                if not jax.device_get(all_finite(state)):  # the step's gradient was, its result is not
+                    raise NonFinite(n, diagnosis(name, n, 'a parameter is not finite', checkpoints))
                 checkpoints.save(state)
             if stop:
-                break
-    if stop:
-        raise Interrupted(n, f'{name}: stopped by {stop[0].name} at step {n} of {steps}' + (f', saved in {checkpoints.folder}' if checkpoints else ''))
+                saved = f', saved in {checkpoints.folder}' if checkpoints else ''
+                raise Interrupted(n, f'{name}: stopped by {stop.name} after step {n} of {steps}{saved}')
     return state
 
 
@@ -103,7 +111,7 @@ def observer(name: str, progress: Progress, log: Log | None, log_every: int, ste
         values = {key: float(value) for key, value in jax.device_get(metrics).items()}
         for key in WATCHED:
             if not math.isfinite(values.get(key, 0.0)):
-                raise NonFinite(n, describe(name, n, f'{key} is {values[key]}', checkpoints))
+                raise NonFinite(n, diagnosis(name, n, f'{key} is {values[key]}', checkpoints))
         progress.update(n, loss=values.get('loss', math.nan))
         window.append(values)
         if log and (n % log_every == 0 or n == steps):
@@ -116,7 +124,7 @@ def observer(name: str, progress: Progress, log: Log | None, log_every: int, ste
     return look
 
 
-def describe(name: str, n: int, what: str, checkpoints) -> str:
+def diagnosis(name: str, n: int, what: str, checkpoints) -> str:
     kept = f'; the last good checkpoint in {checkpoints.folder} is kept' if checkpoints else ''
     return f'{name}: {what} at step {n}{kept}; lower the learning rate, or look at the data of that step'
 
@@ -130,27 +138,37 @@ def all_finite(tree: Any):
 
 @contextlib.contextmanager
 def stop_signals():
-    """Collects SIGINT and SIGTERM in the list it yields, instead of dying of them; the second one interrupts. Handlers are put back."""
-    received: list[signal.Signals] = []
-    if threading.current_thread() is not threading.main_thread():  # only there may handlers be set
-        yield received
-        return
+    """Yields `stopping(n)`: the signal that asks the run to stop after step n, or None. SIGINT and SIGTERM are noted instead of
+    deadly, a second one interrupts, and the handlers are put back.
 
-    def receive(number, frame):
+    Several processes must stop after the same step. JAX's preemption service, which owns their SIGTERM, agrees on one.
+    """
+    if threading.current_thread() is not threading.main_thread():  # only there may handlers be set
+        yield lambda n: None
+        return
+    received = []
+
+    def note(number, frame):
         if received:
             raise KeyboardInterrupt
         received.append(signal.Signals(number))
 
-    before = {number: signal.signal(number, receive) for number in (signal.SIGINT, signal.SIGTERM)}
+    if jax.process_count() == 1:
+        handlers = {signal.SIGINT: note, signal.SIGTERM: note}
+        stopping = lambda n: received[0] if received else None
+    else:
+        handlers = {signal.SIGINT: lambda number, frame: signal.raise_signal(signal.SIGTERM)}
+        stopping = lambda n: signal.SIGTERM if multihost_utils.reached_preemption_sync_point(n) else None
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     try:
-        yield received
+        yield stopping
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
 
 
 @contextlib.contextmanager
-def finishing(checkpoints):
+def finished(checkpoints):
     """Whatever happens, a save that has begun is finished."""
     try:
         yield
@@ -160,8 +178,8 @@ def finishing(checkpoints):
 
 
 @contextlib.contextmanager
-def iterate(stream: Iterator):
-    """Closes the iterator's threads, if it has any."""
+def closed(stream: Iterator):
+    """Closes the iterator, whose threads would live on, if it can be closed."""
     try:
         yield stream
     finally:

@@ -16,7 +16,15 @@ from jaxdiff.types import Array
 
 
 def adam(
-    rate: float, steps: int, *, warmup: int = 0, final: float = 0.0, clip: float = 1.0, weight_decay: float = 0.0, b1: float = 0.9, b2: float = 0.999
+    rate: float,
+    steps: int,
+    *,
+    warmup: int = 0,
+    final: float = 0.0,
+    clip: float = 1.0,
+    weight_decay: float = 0.0,
+    b1: float = 0.9,
+    b2: float = 0.999,
 ) -> optax.GradientTransformation:
     """Adam(W) for a run of `steps` steps; `clip` bounds the global norm of the gradient (0: no bound); only matrices and kernels decay."""
     kernels = lambda params: jax.tree.map(lambda leaf: leaf.ndim > 1, params)

@@ -120,6 +120,17 @@ def test_threads_end_with_the_iterator(leave):
     assert settles(lambda: not loader_threads())
 
 
+def test_what_waits_is_not_made_after_the_end():
+    made = []
+    source = Source(5, lambda index: time.sleep(0.005) or made.append(index) or {'index': np.int32(index)}, {})
+    stream = batches(source, 1, seed=0, workers=2, prefetch=40)
+    next(stream)
+    stream.close()
+    before = len(made)
+    assert settles(lambda: not loader_threads())
+    assert len(made) <= before + 2
+
+
 def test_no_more_than_prefetch_batches_are_made_ahead():
     made = []
     source = Source(5, lambda index: made.append(index) or {'index': np.int32(index)}, {})

@@ -14,6 +14,7 @@ from jaxdiff.data import volumes
 from jaxdiff.types import UserError
 
 SHAPE = (5, 6, 7)
+DIMENSIONS, DATATYPE, ZOOMS, OFFSET, SLOPE, CODES, SFORM = 40, 70, 80, 108, 112, 252, 280  # bytes in a header
 
 
 def rotation(degrees):
@@ -141,6 +142,24 @@ def test_two_dimensions(tmp_path, shape, matrix):
     np.testing.assert_array_equal(out.get_fdata(), given.get_fdata())
 
 
+@pytest.mark.parametrize('offset', [0, 100])
+def test_voxels_that_claim_to_start_in_the_header_start_after_it(tmp_path, offset):
+    path = patched(save(tmp_path / 'in.nii', values()), OFFSET, '<f', offset)
+    volume = volumes.read(path)
+    volumes.write(tmp_path / 'out.nii', volume.array, volume.frame)
+    np.testing.assert_array_equal(nib.load(tmp_path / 'out.nii').get_fdata(), values())
+
+
+@pytest.mark.parametrize(('offset', 'form', 'wrong'), [(ZOOMS, '<3f', (-2, 2, -3)), (CODES, '<2h', (1, 77)), (CODES, '<2h', (-5, 0))])
+def test_what_nibabel_mends_is_mended_as_it_does(tmp_path, offset, form, wrong, caplog):
+    path = patched(save(tmp_path / 'in.nii', values(), FRAMES['oblique'], codes=(1, 0)), offset, form, *wrong)
+    volume = volumes.read(path)
+    assert not caplog.records
+    volumes.write(tmp_path / 'out.nii', volume.array, volume.frame)
+    out, given = assert_same_frame(tmp_path / 'out.nii', path)
+    np.testing.assert_array_equal(out.get_fdata(), given.get_fdata())
+
+
 def test_nifti_2(tmp_path):
     path = save(tmp_path / 'two.nii.gz', values(), FRAMES['oblique'], kind=nib.Nifti2Image)
     volume = volumes.read(path)
@@ -160,6 +179,24 @@ def test_other_channels_and_masks_on_the_same_grid(tmp_path):
     np.testing.assert_array_equal(volumes.read(tmp_path / 'mask.nii.gz', mask=True).array, mask.astype(np.float32))
     volumes.write(tmp_path / 'three.nii', np.repeat(mask, 3, axis=-1), volume.frame)
     assert nib.load(tmp_path / 'three.nii').shape == (*SHAPE, 3)
+
+
+def test_integers_round(tmp_path):
+    frame = volumes.frame(SHAPE, FRAMES['RAS'])
+    volumes.write(tmp_path / 'labels.nii', np.full((*SHAPE, 1), 2.9999), frame, dtype=np.uint8)
+    assert set(np.unique(nib.load(tmp_path / 'labels.nii').dataobj)) == {3}
+
+
+def test_extensions_are_passed_over_and_left_behind(tmp_path):
+    image = nib.Nifti1Image(values(), FRAMES['RAS'])
+    image.header.extensions.append(nib.nifti1.Nifti1Extension('comment', b'the name of a patient' * 50))
+    image.to_filename(tmp_path / 'in.nii')
+    volume = volumes.read(tmp_path / 'in.nii')
+    np.testing.assert_array_equal(volume.array[..., 0], values())
+    volumes.write(tmp_path / 'out.nii', volume.array, volume.frame)
+    content = (tmp_path / 'out.nii').read_bytes()
+    assert b'patient' not in content and len(content) == 352 + values().nbytes
+    np.testing.assert_array_equal(volumes.read(tmp_path / 'out.nii').array, volume.array)
 
 
 def test_a_frame_for_what_came_from_no_file(tmp_path):
@@ -192,6 +229,8 @@ def test_writing_the_wrong_grid_or_format_is_an_error(tmp_path):
         volumes.write(tmp_path / 'out.nii', volume.array[1:], volume.frame)
     with pytest.raises(UserError, match=r'out\.png'):
         volumes.write(tmp_path / 'out.png', volume.array, volume.frame)
+    with pytest.raises(UserError, match=r'out\.nii: cannot be written'):
+        volumes.write(tmp_path / 'in.nii' / 'out.nii', volume.array, volume.frame)
 
 
 def refusal(call, path):
@@ -236,7 +275,6 @@ def holed(path, value):
 
 
 COLOUR = np.zeros(SHAPE, np.dtype([('R', 'u1'), ('G', 'u1'), ('B', 'u1')]))
-DIMENSIONS, DATATYPE, OFFSET, SLOPE, SFORM = 40, 70, 108, 112, 280
 WRONG = {
     'missing': (lambda d: d / 'missing.nii.gz', 'check the path'),
     'folder': (lambda d: d, 'NIfTI'),

@@ -70,6 +70,8 @@ def test_postprocess_treats_each_map_alone():
     both = detection.postprocess(score, brain)
     np.testing.assert_array_equal(both[1], detection.postprocess(score[1:2], brain[1:2])[0])
     assert both[0, 6, 6] == np.median(score[0, 4:9, 4:9])
+    corner = np.pad(score[0], 2, mode='symmetric')[:5, :5]
+    assert detection.median_filter(score)[0, 0, 0] == np.median(corner)
     bare = detection.postprocess(score, brain, median=1)
     assert not bare[:, :2].any() and np.array_equal(bare[:, 2:-2, 2:-2], score[:, 2:-2, 2:-2])
 
@@ -97,5 +99,4 @@ def test_refuses_undefined_questions():
     with pytest.raises(ValueError, match='finite'):
         average_precision([1, np.nan], [0, 1])
     with pytest.raises(ValueError, match='pixels'):
-        dice_shapes = np.zeros(3)
-        average_precision(dice_shapes, np.ones(4))
+        average_precision(np.zeros(3), np.ones(4))

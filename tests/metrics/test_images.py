@@ -12,12 +12,14 @@ def pair():
 
 
 def test_closed_forms(pair):
-    truth, _ = pair
+    truth, image = pair
     shifted = truth + 0.1
     assert mae(truth, shifted) == pytest.approx(0.1)
     assert psnr(truth, shifted, peak=1.0) == pytest.approx(20)
     assert psnr(truth, shifted) == pytest.approx(20 * np.log10(truth.max() / 0.1))
     assert psnr(truth, shifted, peak='slice') == pytest.approx(np.mean(20 * np.log10(truth.max((1, 2)) / 0.1)))
+    error = np.mean(np.square(truth - image))  # of the volume, not the mean over slices of the logarithm
+    assert psnr(truth, image) == pytest.approx(10 * np.log10(truth.max() ** 2 / error), rel=1e-12)
     assert nmse(truth, 1.5 * truth) == pytest.approx(0.25)
     assert ssim(truth, truth) == pytest.approx(1)
     assert psnr(truth, truth) == np.inf

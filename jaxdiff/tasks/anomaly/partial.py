@@ -29,7 +29,9 @@ class Restoration(NamedTuple):
     residual: Array
 
 
-def restore(key: Key, image: Array, denoise: Denoiser, *, path: GaussianPath, solver: Solver, times: Array, repeats: int = 6) -> Restoration:
+def restore(
+    key: Key, image: Array, denoise: Denoiser, *, path: GaussianPath, solver: Solver, times: Array, repeats: int = 6
+) -> Restoration:
     """Restore one image (*spatial, channels) in [-1, 1] `repeats` times and average, equations (1) and (2).
 
     `times` (steps + 1,) fall from the noising depth to 0; `repeats` is static.

@@ -1,0 +1,326 @@
+"""See it work: brains drawn from noise, a lesion found, a hole filled, and a network that learns before your eyes, in five minutes on two cores.
+
+    python experiments/quickstart.py
+
+Uses the model that comes with the package and the virtual brain population (a warped MNI152 head); nothing is downloaded. Writes figures,
+NIfTI volumes, result.json and report.html to runs/quickstart.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxdiff import experiment, grids, model, plans, report, sampling
+from jaxdiff.data import brains, datasets, loader, preprocess, volumes
+from jaxdiff.experiment import Bar, Evaluation, option
+from jaxdiff.metrics import detection, distributions, synthesis
+from jaxdiff.metrics.privacy import Memorisation
+from jaxdiff.model import Model
+from jaxdiff.solvers.ancestral import ddim
+from jaxdiff.tasks.anomaly.partial import restore
+from jaxdiff.tasks.inpainting.replacement import fill
+from jaxdiff.workdir import Workdir, open_workdir
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(experiment.Config):
+    subjects: int = option(0, 'training subjects to look for copies among; 0: all that the model was trained on', low=0)
+    held_out: int = option(60, 'subjects that the model has not seen, half of them to compare with', low=2)
+    samples: int = option(300, 'brains to draw', low=8)
+    tuning: int = option(16, 'subjects with a lesion on whom depth, repeats and map are chosen', low=1)
+    patients: int = option(40, 'subjects with a lesion on whom they are judged', low=1)
+    depths: tuple = option((0.3, 0.4, 0.5), 'noising depths to choose from, in path time', low=0.05, high=0.95)
+    repeats: tuple = option((3, 8), 'numbers of averaged restorations to choose from', low=1)
+    walk: int = option(8, 'steps of a restoration', low=1)
+    learning: int = option(200, 'steps of training from nothing', low=1)
+
+
+PRESETS = {
+    'smoke': dict(subjects=2, held_out=4, samples=8, tuning=2, patients=2, depths=(0.4,), repeats=(2,), walk=2, learning=2),
+    'cpu': {},
+    'gpu': dict(samples=1000, held_out=200, patients=200, learning=2000),
+    'paper': dict(samples=1000, held_out=200, patients=200, learning=2000),
+}
+MEDIANS = (1, 3, 5)  # widths of the median filter that the map is chosen among, in pixels
+BARS = (
+    Bar('kernel_distance_ratio', '<=', 0.5),
+    Bar('memorised_5', '<=', 0.15),
+    Bar('lesion_ap_margin', '>=', 0.1),
+)
+
+
+class Cases(NamedTuple):
+    """One slice of each subject with a lesion: the one that shows most of it."""
+
+    images: np.ndarray  # (n, X, Y, 1) in [-1, 1]
+    lesions: np.ndarray  # (n, X, Y) bool
+    brains: np.ndarray  # (n, X, Y) bool
+
+
+class Choice(NamedTuple):
+    """How a map is made: noising depth (path time), restorations averaged, width of the median filter."""
+
+    depth: float
+    repeats: int
+    median: int
+
+
+def run(config: Config) -> dict[str, Any]:
+    """Everything the module's docstring promises; returns what result.json holds."""
+    clock = experiment.Clock()
+    trained = model.shipped('brain')
+    recipe = brains.Recipe(**trained.card['recipe_of_data'])
+    train = brains.slices(recipe, 0, config.subjects or trained.card['subjects'])
+    held_out = brains.slices(recipe, datasets.TEST, config.held_out)
+    ill = recipe._replace(lesion='mixed')
+    tuning, patients = cases(ill, datasets.VALIDATION, config.tuning), cases(ill, datasets.TEST + config.held_out, config.patients)
+    manifest = {'train': train.manifest, 'held_out': held_out.manifest}
+    if config.dry_run:
+        print(f'would sample {config.samples} brains and judge {config.patients} patients')
+        return {}
+    folder = open_workdir(config, manifest)
+    clock.lap('data')
+
+    key = jax.random.key(config.seed)
+    untrained = trained._replace(params=model.init(trained, jax.random.fold_in(key, 1)))
+    judged, drawn, copies, against = drawing(config, trained, untrained, stack(train), stack(held_out), key)
+    found, choice, maps = finding(config, trained, untrained, stack(held_out), tuning, patients, key)
+    metrics, baselines, controls = ({**a, **b} for a, b in zip(judged, found, strict=True))
+    clock.lap('infer')
+    sections = [
+        show_samples(folder, drawn, copies, against),
+        show_lesions(folder, patients, maps, choice),
+        show_scan(folder, config, trained, ill, choice, key),
+        show_filling(folder, trained, against.real, key),
+    ]
+    clock.lap('show')
+    sections.append(show_learning(folder, config, trained, train))
+    clock.lap('train')
+
+    result = {
+        **experiment.headline('quickstart', config, manifest),
+        'wall_s': clock.seconds(),
+        'peak_memory_bytes': experiment.peak_memory(),
+        'parameters': model.count(trained.params),
+        'choice': choice._asdict(),
+        **experiment.verdict([Evaluation(metrics, baselines, controls)], BARS if config.preset != 'smoke' else ()),
+    }
+    experiment.conclude(folder, result, sections, receipts=config.receipts)
+    return result
+
+
+# ---- brains from noise
+
+
+def drawing(config: Config, trained: Model, untrained: Model, train: np.ndarray, held_out: np.ndarray, key: jax.Array):
+    """Metrics, baselines and controls of the samples; the samples, what they are nearest to, and what they were compared with."""
+    against = synthesis.reference(train, held_out)
+    rng = np.random.default_rng(config.seed)
+    drawn = sampling.draw(trained, key, config.samples, name='drawing brains')
+    noise = sampling.draw(untrained, key, config.samples, name='the untrained network')
+    gaussian = distributions.pca_gaussian(train)(rng, config.samples)
+    reissued = train[rng.choice(len(train), min(config.samples, len(train)), replace=False)]
+    metrics, copies = synthesis.assess(drawn, against)
+    baseline, control = synthesis.assess(gaussian, against)[0], synthesis.assess(noise, against)[0]
+    for each in (metrics, control):
+        each['kernel_distance_ratio'] = each['kernel_distance'] / baseline['kernel_distance']
+    del control['memorised_5']  # noise copies nobody: what must miss that bar is the training set itself
+    controls = {
+        'untrained': control,
+        'training images again': {'memorised_5': synthesis.assess(reissued, against)[0]['memorised_5']},
+    }
+    baselines = {'pca_gaussian': baseline, 'real': synthesis.assess(against.calibration, against)[0]}
+    return (metrics, baselines, controls), drawn, copies, against
+
+
+def show_samples(folder: Workdir, drawn: np.ndarray, copies: Memorisation, against: synthesis.Reference) -> report.Section:
+    """Real brains, drawn ones, and the training image that each drawn one is nearest to."""
+    columns = 8
+    real = against.real[np.linspace(0, len(against.real) - 1, columns).astype(int)]
+    rows = [real, drawn[:columns], against.train[copies.nearest.index[:columns]]]
+    figure = report.grid(
+        [[image[..., 0] for image in row] for row in rows], labels=('real, unseen', 'drawn', 'nearest in training'), size=1.3
+    )
+    caption = (
+        'Above, real slices of subjects that the model never saw. Below, slices it drew from noise, each over its nearest training slice.'
+    )
+    return report.Section('Brains from noise', caption, [saved(folder, 'samples', figure, 'Slices of 64 x 64 pixels of 3 mm.')])
+
+
+# ---- lesions
+
+
+def cases(recipe: brains.Recipe, first: int, count: int) -> Cases:
+    """The slice of each of `count` subjects that shows most of the lesion."""
+    source, depth = brains.slices(recipe, first, count), recipe.shape[2]
+    chosen = []
+    for subject in range(count):
+        slices = [source.example(subject * depth + n) for n in range(depth)]
+        chosen.append(max(slices, key=lambda each: each['mask'].sum()))
+    chosen = [each for each in chosen if each['mask'].any()]
+    images = np.stack([each['image'] for each in chosen])
+    return Cases(images, np.stack([each['mask'][..., 0] > 0 for each in chosen]), head(images))
+
+
+def head(images: np.ndarray) -> np.ndarray:
+    """Where a skull-stripped scan is not background: (n, X, Y, 1) -> (n, X, Y)."""
+    return images[..., 0] > -1 + 1e-3
+
+
+def restorer(config: Config, trained: Model, repeats: int, name: str):
+    """(shared = (params, times), keys, images (n, X, Y, 1)) -> residuals and restored images, both (n, X, Y)."""
+    path = model.make_path(trained.path)
+
+    def one(shared: Any, key: jax.Array, image: jax.Array) -> tuple[jax.Array, jax.Array]:
+        params, times = shared
+        denoise = model.denoiser(trained._replace(params=params))
+        result = restore(key, image, denoise, path=path, solver=ddim(path, eta=1.0), times=times, repeats=repeats)
+        return result.residual[..., 0], result.restored[..., 0]
+
+    return sampling.mapper(one, size=16, name=name)
+
+
+def grid(config: Config, trained: Model, depth: float) -> jax.Array:
+    """Times of a restoration from `depth`."""
+    return grids.log_snr(model.make_path(trained.path), config.walk, start=depth)
+
+
+def precision(score: np.ndarray, where: Cases, median: int) -> float:
+    """Average precision over all pixels of the brains, after the treatment that every map gets."""
+    treated = detection.postprocess(score, where.brains, median=median)
+    return detection.average_precision(treated[where.brains], where.lesions[where.brains])
+
+
+def finding(config: Config, trained: Model, untrained: Model, healthy: np.ndarray, tuning: Cases, patients: Cases, key: jax.Array):
+    """Metrics, baselines and controls of the anomaly maps; how the map was chosen; the maps and restored images of the patients."""
+    keys = lambda n, where: sampling.keys(jax.random.fold_in(key, n), len(where.images))
+    scores = {}
+    runs = {repeats: restorer(config, trained, repeats, f'restoring {repeats} times') for repeats in config.repeats}
+    for repeats, restored in runs.items():
+        for depth in config.depths:
+            residual, _ = restored((trained.params, grid(config, trained, depth)), keys(2, tuning), tuning.images)
+            scores |= {Choice(depth, repeats, median): precision(residual, tuning, median) for median in MEDIANS}
+    choice = max(scores, key=scores.get)
+
+    times = grid(config, trained, choice.depth)
+    residual, restored = runs[choice.repeats]((trained.params, times), keys(3, patients), patients.images)
+    nothing, _ = runs[choice.repeats]((untrained.params, times), keys(3, patients), patients.images)
+    z_score = detection.z_score(healthy)
+    simple = {
+        'intensity': detection.intensity,
+        'two-sided intensity': lambda images: detection.contrast(images, head(images)),
+        'z_score': z_score,
+    }
+    baselines = {}
+    for name, score in simple.items():
+        median = max(MEDIANS, key=lambda median: precision(score(tuning.images), tuning, median))
+        baselines[name] = {'lesion_ap': precision(score(patients.images), patients, median)}
+    best = max(each['lesion_ap'] for each in baselines.values())
+    chance = float(patients.lesions[patients.brains].mean())
+    metrics = {'lesion_ap': precision(residual, patients, choice.median)}
+    control = {'lesion_ap': precision(nothing, patients, choice.median)}
+    for each in (metrics, control):
+        each['lesion_ap_margin'] = each['lesion_ap'] - best
+    return (metrics, {**baselines, 'chance': {'lesion_ap': chance}}, {'untrained': control}), choice, (residual, restored)
+
+
+def show_lesions(folder: Workdir, patients: Cases, maps: tuple[np.ndarray, np.ndarray], choice: Choice) -> report.Section:
+    """Scan, restoration and map of a few patients."""
+    residual, restored = maps
+    treated = detection.postprocess(residual, patients.brains, median=choice.median)
+    few = slice(0, 5)
+    figure = report.anomalies(
+        patients.images[few, ..., 0],
+        treated[few],
+        restored=restored[few],
+        lesions=patients.lesions[few],
+        size=1.7,
+        score='|scan - restored|',
+    )
+    text = (
+        'Each scan is noised part of the way and brought back by a model of healthy brains; what does not come back is suspicious. '
+        f'Depth {choice.depth:g}, {choice.repeats} restorations averaged and a median filter of {choice.median} pixels were chosen on other subjects.'
+    )
+    return report.Section('A lesion found', text, [saved(folder, 'lesions', figure, 'Patients that nothing was chosen on.')])
+
+
+def show_scan(folder: Workdir, config: Config, trained: Model, ill: brains.Recipe, choice: Choice, key: jax.Array) -> report.Section:
+    """One patient's volume, as a file: read, restored slice by slice, and written back in the scan's own frame."""
+    person = brains.subject(ill, datasets.TEST + config.held_out)
+    scan = folder.outputs / 'scan.nii.gz'
+    volumes.write(scan, person.image, volumes.frame(person.image.shape[:3], person.affine))
+    volume = volumes.read(scan)
+    prepare = preprocess.from_json(trained.preprocess)
+    images, record = preprocess.apply(prepare, volume)
+    keys = sampling.keys(jax.random.fold_in(key, 4), len(images))
+    run_slices = restorer(config, trained, choice.repeats, 'restoring a volume')
+    residual, restored = run_slices((trained.params, grid(config, trained, choice.depth)), keys, images)
+    treated = detection.postprocess(residual, head(images), median=choice.median)
+    parts = {'restored': (restored, True), 'anomaly': (treated, False)}
+    for name, (values, intensity) in parts.items():
+        volumes.write(
+            folder.outputs / f'{name}.nii.gz', preprocess.invert(prepare, record, values[..., None], intensity=intensity), volume.frame
+        )
+    volumes.write(folder.outputs / 'lesion.nii.gz', person.lesion[..., None], volume.frame, dtype=np.uint8)
+    text = 'scan.nii.gz, restored.nii.gz, anomaly.nii.gz and the true lesion.nii.gz lie in outputs/, all on the grid of the scan.'
+    chosen = np.linspace(1, len(images) - 2, 4).astype(int)
+    rows = [[each[n] for n in chosen] for each in (images[..., 0], restored, 2 * np.minimum(treated, 1) - 1)]
+    figure = report.grid(rows, labels=('scan', 'restored', 'anomaly'), size=1.6)
+    return report.Section('From file to file', text, [saved(folder, 'volume', figure, 'Slices of the same volume.')])
+
+
+# ---- a hole
+
+
+def show_filling(folder: Workdir, trained: Model, real: np.ndarray, key: jax.Array) -> report.Section:
+    """One hole, three fillings."""
+    path = model.make_path(trained.path)
+    image = real[len(real) // 2]
+    across, along = np.indices(image.shape[:2])
+    known = np.float32(np.square((across - 40) / 9) + np.square((along - 34) / 11) > 1)[..., None]
+    times = grids.log_snr(path, 60)
+
+    def one(params: Any, key: jax.Array) -> tuple[jax.Array, jax.Array]:
+        denoise = model.denoiser(trained._replace(params=params))
+        result = fill(key, jnp.asarray(image), jnp.asarray(known), denoise, path=path, solver=ddim(path, eta=1.0), times=times)
+        return result.image, result.filled
+
+    holes, filled = sampling.mapper(one, name='filling a hole')(trained.params, sampling.keys(jax.random.fold_in(key, 5), 3))
+    row = [holes[0, ..., 0], *filled[..., 0], image[..., 0]]
+    figure = report.grid([row], titles=('with a hole', 'filled', 'filled again', 'and again', 'the truth'), size=1.7)
+    text = 'The known pixels stay exactly as they are; another key gives another plausible filling.'
+    return report.Section('A hole filled', text, [saved(folder, 'filling', figure, 'An unseen slice with an ellipse taken out.')])
+
+
+# ---- learning
+
+
+def show_learning(folder: Workdir, config: Config, trained: Model, train) -> report.Section:
+    """The same network from nothing, for about a minute: loop, curve, checkpoint."""
+    blank = trained._replace(params=None)
+    schedule = dict(batch=16, steps=config.learning, rate=1e-3, warmup=20, ema=0.99)
+    plan = plans.denoiser('learning', blank, train, augment=loader.flip, seed=config.seed, **schedule)
+    plans.train([plan], folder, seed=config.seed, save_every=max(config.learning // 2, 1))
+    lines = [json.loads(line) for line in Path(folder.root, 'metrics.jsonl').read_text().splitlines()]
+    figure = report.curves({'training': ([each['step'] for each in lines], [each['loss'] for each in lines])}, log='y')
+    text = f'{config.learning} steps of the same network, from nothing. Its checkpoints are in checkpoints/learning; the one that comes with the package learnt on.'
+    return report.Section('A network learning', text, [saved(folder, 'learning', figure, 'Mean squared error of its prediction.')])
+
+
+def stack(source) -> np.ndarray:
+    """All images of a source, (n, X, Y, 1)."""
+    return np.stack([source.example(i)['image'] for i in range(source.size)])
+
+
+def saved(folder: Workdir, name: str, figure, caption: str) -> report.Picture:
+    """The figure in the workdir, and for the page."""
+    return report.picture(figure, caption, alt=caption, path=folder.figures / f'{name}.png')
+
+
+if __name__ == '__main__':
+    experiment.main(Config, PRESETS, run)

@@ -1,0 +1,188 @@
+"""Train a diffusion model of images, unconditional or told a subject's covariates, on any data, in two or three dimensions.
+
+    python experiments/train.py --data=brain --preset=cpu --workdir=runs/brain        the model that comes with the package, in two hours on two cores
+    python experiments/train.py --data=nifti:scans --dims=3 --preset=gpu              your own volumes
+    python experiments/sample.py --model=runs/brain                                   sample from what was trained
+
+Ho, Jain and Abbeel, NeurIPS 2020; the network predicts v (Salimans and Ho, ICLR 2022) along the cosine path.
+"""
+
+import json
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxdiff import experiment, grids, model, plans, report
+from jaxdiff.data import loader
+from jaxdiff.data.datasets import Dataset, open_dataset
+from jaxdiff.data.preprocess import to_json
+from jaxdiff.data.source import Source
+from jaxdiff.experiment import Bar, Evaluation, option
+from jaxdiff.metrics import distributions, synthesis
+from jaxdiff.model import Model
+from jaxdiff.sampling import draw
+from jaxdiff.workdir import Workdir
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(experiment.Config):
+    dims: int = option(2, '2: slices, 3: volumes', low=2, high=3)
+    size: int = option(64, 'pixels along each axis of an image; 0 takes what the files need', low=0)
+    spacing: float = option(3.0, 'mm between pixels of the virtual brains', low=0.5)
+    contrast: str = option('T1', 'of the virtual brains', choices=('T1', 'T2', 'FLAIR', 'PD'))
+    subjects: int = option(500, 'subjects to train on, where the data are made', low=1)
+    held_out: int = option(60, 'subjects to validate on and as many to test on, where the data are made', low=1)
+    condition: bool = option(False, 'tell the network the covariates of the subject, one time in ten none')
+    kind: str = option('v', 'what the network predicts', choices=('x0', 'eps', 'v'))
+    path: str = option('cosine', 'how data turn into noise', choices=tuple(model.PATHS))
+    widths: tuple = option((40, 64, 80), 'channels at each resolution')
+    blocks: int = option(2, 'residual blocks per resolution', low=1)
+    attention: tuple = option((False, False, True), 'whether each resolution attends')
+    patch: int = option(2, 'pixels of a patch folded into channels at the stem', low=1)
+    dtype: str = option('float32', 'of convolutions and products', choices=('float32', 'bfloat16'))
+    remat: bool = option(False, 'recompute activations in the backward pass: less memory, more time')
+    batch: int = option(16, 'examples per step', low=1)
+    steps: int = option(12000, 'training steps', low=1)
+    rate: float = option(1e-3, 'learning rate after warm-up, before its decay to 0', low=0)
+    ema: float = option(0.998, 'decay of the averaged parameters', low=0, high=1)
+    accumulate: int = option(1, 'micro-batches per step', low=1)
+    fsdp: int = option(1, 'devices that share each large parameter', low=1)
+    save_every: int = option(500, 'steps between checkpoints', low=1)
+    samples: int = option(300, 'images to judge the model by', low=8)
+    sample_steps: int = option(12, 'steps of the sampler', low=1)
+    evaluations: int = option(3, 'seeds of sampling to judge by', low=1)
+
+
+PRESETS = {
+    'smoke': dict(
+        subjects=4, held_out=4, size=32, spacing=6.0, widths=(8, 16), attention=(False, True), blocks=1, batch=4, steps=4, samples=8, sample_steps=2,
+        save_every=2, evaluations=1,
+    ),
+    'cpu': {},
+    'gpu': dict(size=128, spacing=1.5, widths=(96, 144, 192, 288), attention=(False, False, True, True), batch=64, steps=20000, dtype='bfloat16', ema=0.9995),
+    'paper': dict(
+        dims=3, size=128, spacing=1.5, widths=(64, 128, 192, 256), attention=(False, False, False, True), patch=1, batch=8, steps=400000, rate=1e-4,
+        dtype='bfloat16', remat=True, ema=0.9999,
+    ),
+}  # fmt: skip
+
+
+def open_data(config: Config) -> Dataset:
+    """The data that the flags name."""
+    names = ('dims', 'size', 'spacing', 'contrast', 'subjects', 'held_out')
+    return open_dataset(config.data, **{name: getattr(config, name) for name in names})
+
+
+def plan(config: Config, data: Dataset) -> tuple[plans.Plan, ...]:
+    """One denoiser of the data's images."""
+    *spatial, channels = data.shape
+    told = data.train.example(0)['covariates'].shape if config.condition else None
+    network = {
+        'name': 'unet', 'channels': channels, 'dims': config.dims, 'widths': config.widths, 'blocks': config.blocks, 'attention': config.attention,
+        'patch': config.patch, 'coordinates': True, 'norm': 'adaptive', 'groups': 8, 'vector': told[0] if told else 0, 'dtype': config.dtype,
+        'remat': (True,) * len(config.widths) if config.remat else (),
+    }  # fmt: skip
+    card = {
+        'subjects': config.subjects,
+        'recipe_of_data': data.train.manifest.get('recipe'),
+        'shape': [*spatial, channels],
+        'conditioning': {'vector': list(told)} if told else {},
+        'covariates': data.train.manifest.get('covariates'),
+    }
+    blank = model.Model(network, {'name': config.path}, config.kind, None, to_json(data.preprocess), card)
+    schedule = dict(
+        batch=config.batch, steps=config.steps, rate=config.rate, ema=config.ema, accumulate=config.accumulate, fsdp=config.fsdp
+    )
+    return (
+        plans.denoiser('model', blank, data.train, condition=tell if told else None, augment=loader.flip, seed=config.seed, **schedule),
+    )
+
+
+def tell(key: jax.Array, example: dict) -> dict[str, jax.Array]:
+    """The covariates as the network's vector, missing one time in ten so that guidance has something to subtract."""
+    covariates = example['covariates']
+    return {'vector': jnp.where(jax.random.bernoulli(key, 0.1), jnp.nan, covariates)}
+
+
+def evaluate(config: Config, models: dict[str, Model], data: Dataset, seed: int) -> Evaluation:
+    """Samples against a Gaussian in the leading principal components, real images of other subjects, and the same network untrained."""
+    trained = models['model']
+    against = synthesis.reference(stack(data.train), np.concatenate([stack(data.validation), stack(data.test)]))
+    rng = np.random.default_rng(seed)
+    told = covariates_of(data, rng.integers(data.test.size, size=config.samples)) if config.condition else {}
+
+    def judge(images: np.ndarray) -> dict[str, float]:
+        return synthesis.assess(images, against)[0]
+
+    def drawn(which: Model, name: str) -> np.ndarray:
+        return draw(which, jax.random.key(seed), config.samples, times=times(which, config), name=name, **told)
+
+    untrained = trained._replace(
+        params=model.init(trained, jax.random.key(seed), **{name: jnp.asarray(value[:1]) for name, value in told.items()})
+    )
+    metrics, control = judge(drawn(trained, 'sampling')), judge(drawn(untrained, 'sampling, untrained'))
+    baseline = judge(distributions.pca_gaussian(against.train)(rng, config.samples))
+    for each in (metrics, control):
+        each['kernel_distance_ratio'] = each['kernel_distance'] / baseline['kernel_distance']
+    return Evaluation(metrics, {'pca_gaussian': baseline, 'real': judge(against.calibration)}, {'untrained': control})
+
+
+def show(config: Config, models: dict[str, Model], data: Dataset, folder: Workdir) -> list[report.Section]:
+    """Samples beside real images, and the curve of the loss."""
+    trained = models['model']
+    told = covariates_of(data, np.arange(16) * data.test.size // 16) if config.condition else {}
+    samples = draw(trained, jax.random.key(config.seed), 16, times=times(trained, config), **told)
+    real = np.stack([data.test.example(i * data.test.size // 16)['image'] for i in range(16)])
+    side = report.tiles([*map(middle, real), *map(middle, samples)], 8)
+    labels = ['real', 'real', 'sample', 'sample']
+    steps = [json.loads(line) for line in (folder.root / 'metrics.jsonl').read_text().splitlines()]
+    curve = report.curves({'training': ([each['step'] for each in steps], [each['loss'] for each in steps])}, smooth=5, log='y')
+    return [
+        report.Section('Samples', 'Real images of subjects that the model has not seen, and images that it drew from noise.', [
+            report.picture(
+                report.grid(side, labels=labels), f'{config.sample_steps} steps of Heun\'s method.', alt='two rows of real images above two rows of samples',
+                path=folder.figures / 'samples.png',
+            ),
+        ]),
+        report.Section('Training', '', [
+            report.picture(curve, 'Mean squared error of the prediction.', alt='training loss falling with steps', path=folder.figures / 'loss.png'),
+        ]),
+    ]  # fmt: skip
+
+
+def times(trained: Model, config: Config) -> jax.Array:
+    """The sampler's grid."""
+    return grids.log_snr(model.make_path(trained.path), config.sample_steps)
+
+
+def stack(source: Source) -> np.ndarray:
+    """All images of a source, (n, *shape)."""
+    return np.stack([source.example(i)['image'] for i in range(source.size)])
+
+
+def covariates_of(data: Dataset, rows: np.ndarray) -> dict[str, np.ndarray]:
+    """What the network is told of these test examples."""
+    return {'vector': np.stack([data.test.example(int(i))['covariates'] for i in rows])}
+
+
+def middle(image: np.ndarray) -> np.ndarray:
+    """A slice to look at: the image itself, or the middle of a volume."""
+    return image[..., 0] if image.ndim == 3 else image[:, :, image.shape[2] // 2, 0]
+
+
+BARS = (Bar('kernel_distance_ratio', '<=', 0.5), Bar('memorised_5', '<=', 0.15))
+
+
+def run(config: Config) -> dict:
+    """Train, judge and write the workdir; returns what result.json holds."""
+    bars = BARS if config.preset in ('cpu', 'gpu') else ()
+    return experiment.run(
+        'synthesis/train', config, open_data=open_data, plan=plan, evaluate=evaluate, show=show, bars=bars,
+        evaluations=config.evaluations, save_every=config.save_every,
+    )  # fmt: skip
+
+
+if __name__ == '__main__':
+    experiment.main(Config, PRESETS, run)

@@ -1,0 +1,73 @@
+"""From a trained model to many images: what `vmap`, devices and a progress bar add to `solvers.loop.sample`."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxdiff import grids, model, parallel
+from jaxdiff.model import Model
+from jaxdiff.solvers.loop import Solver, sample
+from jaxdiff.solvers.runge_kutta import heun
+from jaxdiff.training.log import Progress
+from jaxdiff.types import Array, Key
+
+
+def draw(
+    trained: Model,
+    key: Key,
+    count: int,
+    *,
+    solver: Solver | None = None,
+    times: Array | None = None,
+    size: int = 60,
+    name: str = 'sampling',
+    **told: np.ndarray,
+) -> np.ndarray:
+    """`count` images of a model, (count, *shape) in [-1, 1]; image i depends on fold_in(key, i), not on how many there are.
+
+    Args:
+        solver, times: second-order Heun over twelve steps even in the log-SNR, by default.
+        size: images under way at once.
+        **told: conditioning as the network takes it, with a leading axis of `count`.
+    """
+    path = model.make_path(trained.path)
+    solver = solver or heun(path)
+    times = grids.log_snr(path, 12) if times is None else times
+    std = path.sigma(times[0])
+
+    def one(params: Any, key: Key, told: dict[str, Array]) -> Array:
+        start, walk = jax.random.split(key)
+        x = std * jax.random.normal(start, trained.card['shape'])
+        return sample(walk, x, model.denoiser(trained._replace(params=params), **told), solver, times).x
+
+    return np.clip(mapper(one, size=size, name=name)(trained.params, keys(key, count), told), -1, 1)
+
+
+def keys(key: Key, count: int) -> Key:
+    """(count,) keys, the i-th fold_in(key, i)."""
+    return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, jnp.arange(count))
+
+
+def mapper(fn: Callable, *, size: int = 60, name: str = 'evaluation') -> Callable:
+    """`fn(shared, *example)`, written for one example, as `run(shared, *examples)` over every example, `size` at a time on all devices.
+
+    Leaves of `examples` have a leading axis; results are numpy with the same one. Compiles once, shows progress.
+    """
+    mapped = parallel.shard(fn, parallel.make_mesh())
+
+    def run(shared: Any, *examples: Any) -> Any:
+        count = jax.tree.leaves(examples)[0].shape[0]
+        part = math.ceil(min(size, count) / jax.local_device_count()) * jax.local_device_count()
+        parts = []
+        with Progress(count, name=name) as progress:
+            for start in range(0, count, part):
+                rows = np.minimum(np.arange(start, start + part), count - 1)
+                parts.append(mapped(shared, *jax.tree.map(lambda leaf, rows=rows: leaf[rows], examples)))
+                progress.update(min(start + part, count))
+        return jax.tree.map(lambda *each: np.concatenate(each)[:count], *parts)
+
+    return run
