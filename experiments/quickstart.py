@@ -7,6 +7,7 @@ NIfTI volumes, result.json and report.html to runs/quickstart.
 """
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -70,6 +71,15 @@ class Choice(NamedTuple):
     median: int
 
 
+class Found(NamedTuple):
+    """The chosen way to make a map, what makes it, and the patients' maps and restored images (n, X, Y)."""
+
+    choice: Choice
+    run: Callable[..., tuple[np.ndarray, np.ndarray]]
+    residual: np.ndarray
+    restored: np.ndarray
+
+
 def run(config: Config) -> dict[str, Any]:
     """Everything the module's docstring promises; returns what result.json holds."""
     clock = experiment.Clock()
@@ -83,19 +93,19 @@ def run(config: Config) -> dict[str, Any]:
     if config.dry_run:
         print(f'would sample {config.samples} brains and judge {config.patients} patients')
         return {}
-    folder = open_workdir(config, manifest)
+    folder = open_workdir(config, manifest, name='quickstart')
     clock.lap('data')
 
     key = jax.random.key(config.seed)
     untrained = trained._replace(params=model.init(trained, jax.random.fold_in(key, 1)))
     judged, drawn, copies, against = drawing(config, trained, untrained, stack(train), stack(held_out), key)
-    found, choice, maps = finding(config, trained, untrained, stack(held_out), tuning, patients, key)
-    metrics, baselines, controls = ({**a, **b} for a, b in zip(judged, found, strict=True))
+    metrics_of_maps, found = finding(config, trained, untrained, stack(held_out), tuning, patients, key)
+    metrics, baselines, controls = ({**a, **b} for a, b in zip(judged, metrics_of_maps, strict=True))
     clock.lap('infer')
     sections = [
         show_samples(folder, drawn, copies, against),
-        show_lesions(folder, patients, maps, choice),
-        show_scan(folder, config, trained, ill, choice, key),
+        show_lesions(folder, patients, found),
+        show_scan(folder, config, trained, ill, found, key),
         show_filling(folder, trained, against.real, key),
     ]
     clock.lap('show')
@@ -107,7 +117,7 @@ def run(config: Config) -> dict[str, Any]:
         'wall_s': clock.seconds(),
         'peak_memory_bytes': experiment.peak_memory(),
         'parameters': model.count(trained.params),
-        'choice': choice._asdict(),
+        'choice': found.choice._asdict(),
         **experiment.verdict([Evaluation(metrics, baselines, controls)], BARS if config.preset != 'smoke' else ()),
     }
     experiment.conclude(folder, result, sections, receipts=config.receipts)
@@ -121,8 +131,8 @@ def drawing(config: Config, trained: Model, untrained: Model, train: np.ndarray,
     """Metrics, baselines and controls of the samples; the samples, what they are nearest to, and what they were compared with."""
     against = synthesis.reference(train, held_out)
     rng = np.random.default_rng(config.seed)
-    drawn = sampling.draw(trained, key, config.samples, name='drawing brains')
-    noise = sampling.draw(untrained, key, config.samples, name='the untrained network')
+    draw = sampling.drawer(trained, size=min(config.samples, 60), name='drawing brains')
+    drawn, noise = (draw(which.params, key, config.samples) for which in (trained, untrained))
     gaussian = distributions.pca_gaussian(train)(rng, config.samples)
     reissued = train[rng.choice(len(train), min(config.samples, len(train)), replace=False)]
     metrics, copies = synthesis.assess(drawn, against)
@@ -182,7 +192,7 @@ def restorer(config: Config, trained: Model, repeats: int, name: str):
         result = restore(key, image, denoise, path=path, solver=ddim(path, eta=1.0), times=times, repeats=repeats)
         return result.residual[..., 0], result.restored[..., 0]
 
-    return sampling.mapper(one, size=16, name=name)
+    return sampling.mapper(one, size=8, name=name)
 
 
 def grid(config: Config, trained: Model, depth: float) -> jax.Array:
@@ -197,7 +207,7 @@ def precision(score: np.ndarray, where: Cases, median: int) -> float:
 
 
 def finding(config: Config, trained: Model, untrained: Model, healthy: np.ndarray, tuning: Cases, patients: Cases, key: jax.Array):
-    """Metrics, baselines and controls of the anomaly maps; how the map was chosen; the maps and restored images of the patients."""
+    """Metrics, baselines and controls of the anomaly maps, and what was found."""
     keys = lambda n, where: sampling.keys(jax.random.fold_in(key, n), len(where.images))
     scores = {}
     runs = {repeats: restorer(config, trained, repeats, f'restoring {repeats} times') for repeats in config.repeats}
@@ -226,12 +236,13 @@ def finding(config: Config, trained: Model, untrained: Model, healthy: np.ndarra
     control = {'lesion_ap': precision(nothing, patients, choice.median)}
     for each in (metrics, control):
         each['lesion_ap_margin'] = each['lesion_ap'] - best
-    return (metrics, {**baselines, 'chance': {'lesion_ap': chance}}, {'untrained': control}), choice, (residual, restored)
+    shown = Found(choice, runs[choice.repeats], residual, restored)
+    return (metrics, {**baselines, 'chance': {'lesion_ap': chance}}, {'untrained': control}), shown
 
 
-def show_lesions(folder: Workdir, patients: Cases, maps: tuple[np.ndarray, np.ndarray], choice: Choice) -> report.Section:
+def show_lesions(folder: Workdir, patients: Cases, found: Found) -> report.Section:
     """Scan, restoration and map of a few patients."""
-    residual, restored = maps
+    choice, _, residual, restored = found
     treated = detection.postprocess(residual, patients.brains, median=choice.median)
     few = slice(0, 5)
     figure = report.anomalies(
@@ -249,7 +260,7 @@ def show_lesions(folder: Workdir, patients: Cases, maps: tuple[np.ndarray, np.nd
     return report.Section('A lesion found', text, [saved(folder, 'lesions', figure, 'Patients that nothing was chosen on.')])
 
 
-def show_scan(folder: Workdir, config: Config, trained: Model, ill: brains.Recipe, choice: Choice, key: jax.Array) -> report.Section:
+def show_scan(folder: Workdir, config: Config, trained: Model, ill: brains.Recipe, found: Found, key: jax.Array) -> report.Section:
     """One patient's volume, as a file: read, restored slice by slice, and written back in the scan's own frame."""
     person = brains.subject(ill, datasets.TEST + config.held_out)
     scan = folder.outputs / 'scan.nii.gz'
@@ -258,9 +269,8 @@ def show_scan(folder: Workdir, config: Config, trained: Model, ill: brains.Recip
     prepare = preprocess.from_json(trained.preprocess)
     images, record = preprocess.apply(prepare, volume)
     keys = sampling.keys(jax.random.fold_in(key, 4), len(images))
-    run_slices = restorer(config, trained, choice.repeats, 'restoring a volume')
-    residual, restored = run_slices((trained.params, grid(config, trained, choice.depth)), keys, images)
-    treated = detection.postprocess(residual, head(images), median=choice.median)
+    residual, restored = found.run((trained.params, grid(config, trained, found.choice.depth)), keys, images)
+    treated = detection.postprocess(residual, head(images), median=found.choice.median)
     parts = {'restored': (restored, True), 'anomaly': (treated, False)}
     for name, (values, intensity) in parts.items():
         volumes.write(
@@ -290,7 +300,7 @@ def show_filling(folder: Workdir, trained: Model, real: np.ndarray, key: jax.Arr
         result = fill(key, jnp.asarray(image), jnp.asarray(known), denoise, path=path, solver=ddim(path, eta=1.0), times=times)
         return result.image, result.filled
 
-    holes, filled = sampling.mapper(one, name='filling a hole')(trained.params, sampling.keys(jax.random.fold_in(key, 5), 3))
+    holes, filled = sampling.mapper(one, size=4, name='filling a hole')(trained.params, sampling.keys(jax.random.fold_in(key, 5), 3))
     row = [holes[0, ..., 0], *filled[..., 0], image[..., 0]]
     figure = report.grid([row], titles=('with a hole', 'filled', 'filled again', 'and again', 'the truth'), size=1.7)
     text = 'The known pixels stay exactly as they are; another key gives another plausible filling.'

@@ -8,6 +8,7 @@ Ho, Jain and Abbeel, NeurIPS 2020; the network predicts v (Salimans and Ho, ICLR
 """
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import jax
@@ -22,7 +23,7 @@ from jaxdiff.data.source import Source
 from jaxdiff.experiment import Bar, Evaluation, option
 from jaxdiff.metrics import distributions, synthesis
 from jaxdiff.model import Model
-from jaxdiff.sampling import draw
+from jaxdiff.sampling import drawer
 from jaxdiff.workdir import Workdir
 
 
@@ -44,7 +45,7 @@ class Config(experiment.Config):
     dtype: str = option('float32', 'of convolutions and products', choices=('float32', 'bfloat16'))
     remat: bool = option(False, 'recompute activations in the backward pass: less memory, more time')
     batch: int = option(16, 'examples per step', low=1)
-    steps: int = option(12000, 'training steps', low=1)
+    steps: int = option(9000, 'training steps', low=1)
     rate: float = option(1e-3, 'learning rate after warm-up, before its decay to 0', low=0)
     ema: float = option(0.998, 'decay of the averaged parameters', low=0, high=1)
     accumulate: int = option(1, 'micro-batches per step', low=1)
@@ -116,13 +117,11 @@ def evaluate(config: Config, models: dict[str, Model], data: Dataset, seed: int)
     def judge(images: np.ndarray) -> dict[str, float]:
         return synthesis.assess(images, against)[0]
 
-    def drawn(which: Model, name: str) -> np.ndarray:
-        return draw(which, jax.random.key(seed), config.samples, times=times(which, config), name=name, **told)
-
     untrained = trained._replace(
         params=model.init(trained, jax.random.key(seed), **{name: jnp.asarray(value[:1]) for name, value in told.items()})
     )
-    metrics, control = judge(drawn(trained, 'sampling')), judge(drawn(untrained, 'sampling, untrained'))
+    draw, key = sampler(trained, config), jax.random.key(seed)
+    metrics, control = (judge(draw(which.params, key, config.samples, **told)) for which in (trained, untrained))
     baseline = judge(distributions.pca_gaussian(against.train)(rng, config.samples))
     for each in (metrics, control):
         each['kernel_distance_ratio'] = each['kernel_distance'] / baseline['kernel_distance']
@@ -133,12 +132,14 @@ def show(config: Config, models: dict[str, Model], data: Dataset, folder: Workdi
     """Samples beside real images, and the curve of the loss."""
     trained = models['model']
     told = covariates_of(data, np.arange(16) * data.test.size // 16) if config.condition else {}
-    samples = draw(trained, jax.random.key(config.seed), 16, times=times(trained, config), **told)
+    samples = sampler(trained, config)(trained.params, jax.random.key(config.seed), 16, **told)
     real = np.stack([data.test.example(i * data.test.size // 16)['image'] for i in range(16)])
     side = report.tiles([*map(middle, real), *map(middle, samples)], 8)
     labels = ['real', 'real', 'sample', 'sample']
     steps = [json.loads(line) for line in (folder.root / 'metrics.jsonl').read_text().splitlines()]
-    curve = report.curves({'training': ([each['step'] for each in steps], [each['loss'] for each in steps])}, smooth=5, log='y')
+    curve = report.curves(
+        {'training': ([each['step'] for each in steps], [each['loss'] for each in steps])}, smooth=config.steps // 30, log='y'
+    )
     return [
         report.Section('Samples', 'Real images of subjects that the model has not seen, and images that it drew from noise.', [
             report.picture(
@@ -152,9 +153,10 @@ def show(config: Config, models: dict[str, Model], data: Dataset, folder: Workdi
     ]  # fmt: skip
 
 
-def times(trained: Model, config: Config) -> jax.Array:
-    """The sampler's grid."""
-    return grids.log_snr(model.make_path(trained.path), config.sample_steps)
+def sampler(trained: Model, config: Config) -> Callable[..., np.ndarray]:
+    """What draws from the model."""
+    times = grids.log_snr(model.make_path(trained.path), config.sample_steps)
+    return drawer(trained, times=times, size=min(config.samples, 60))
 
 
 def stack(source: Source) -> np.ndarray:

@@ -14,12 +14,12 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from absl import app, flags
+from absl import app, flags, logging
 
 from jaxdiff import model, parallel, plans, report
 from jaxdiff.training.loop import Interrupted
 from jaxdiff.types import UserError
-from jaxdiff.workdir import Workdir, digest, environment, open_workdir, peak_memory, write_json
+from jaxdiff.workdir import Workdir, digest, environment, open_workdir, peak_memory, settings_of, write_json
 
 PRESETS = ('smoke', 'cpu', 'gpu', 'paper')
 
@@ -35,7 +35,7 @@ class Config:
 
     preset: str = option('cpu', 'smoke: plumbing in seconds; cpu: the honest test; gpu: real size; paper: as published', choices=PRESETS)
     data: str = option('brain', "'brain', 'phantom' or '<layout>:<folder>', such as nifti:scans")
-    workdir: str = option('', 'folder for everything the run writes (default: runs/<script>)')
+    workdir: str = option('', 'folder for everything the run writes; by default the first free of runs/<script>, runs/<script>-2, ...')
     seed: int = option(0, 'seed of parameters, noise and data order', low=0)
     resume: bool = option(False, 'go on exactly where the workdir stopped')
     dry_run: bool = option(False, 'say what would run and what it costs, then stop')
@@ -87,6 +87,7 @@ def main(config_class: type[Config], presets: Mapping[str, Mapping[str, Any]], r
     def start(config: Config) -> None:
         try:
             parallel.use_cores()
+            logging.set_verbosity(logging.WARNING)  # libraries tell every file they open
             if config.compilation_cache:
                 jax.config.update('jax_compilation_cache_dir', config.compilation_cache)
                 jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.5)
@@ -103,10 +104,13 @@ def main(config_class: type[Config], presets: Mapping[str, Mapping[str, Any]], r
 
 
 def configure(config_class: type[Config], presets: Mapping[str, Mapping[str, Any]], **given: Any) -> Config:
-    """The preset's values, overridden by `given`, checked against every field's range. Raises `UserError` naming the flag."""
-    preset = given.get('preset', config_class.preset)
-    _check(next(field for field in dataclasses.fields(config_class) if field.name == 'preset'), preset)
-    config = config_class(**{**presets.get(preset, {}), 'preset': preset, **given})
+    """The preset's values, or to resume those of the workdir, overridden by `given` and checked. Raises `UserError` naming the flag."""
+    before = settings_of(given['workdir']) if given.get('resume') and given.get('workdir') else {}
+    names = {field.name: field for field in dataclasses.fields(config_class)}
+    before = {name: tuple(value) if isinstance(value, list) else value for name, value in before.items() if name in names}
+    preset = given.get('preset', before.get('preset', config_class.preset))
+    _check(names['preset'], preset)
+    config = config_class(**{**presets.get(preset, {}), **before, 'preset': preset, **given})
     for field in dataclasses.fields(config):
         _check(field, getattr(config, field.name))
     return config
@@ -174,7 +178,7 @@ def run(
     todo = tuple(plan(config, data))
     if config.dry_run:
         return plans.forecast(todo)
-    folder = open_workdir(config, data.manifest)
+    folder = open_workdir(config, data.manifest, name=name.rpartition('/')[2])
     trained = plans.train(todo, folder, seed=config.seed, save_every=save_every, cache=cache)
     clock.lap('train')
     models = {label: each.model for label, each in trained.items()}

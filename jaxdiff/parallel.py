@@ -18,7 +18,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from jaxdiff.types import UserError
 
-AXES = ("data", "fsdp")
+AXES = ('data', 'fsdp')
 
 
 def use_cores(count: int | None = None) -> None:
@@ -27,15 +27,15 @@ def use_cores(count: int | None = None) -> None:
     Call it before JAX starts: afterwards it does nothing, and neither where the user chose a number of CPU devices. Accelerators are
     left alone.
     """
-    chosen = "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "") or jax.config.jax_num_cpu_devices >= 0
+    chosen = 'xla_force_host_platform_device_count' in os.environ.get('XLA_FLAGS', '') or jax.config.jax_num_cpu_devices >= 0
     if not chosen:
         with contextlib.suppress(RuntimeError):  # raised once the backend has started
-            jax.config.update("jax_num_cpu_devices", count or cores())
+            jax.config.update('jax_num_cpu_devices', count or cores())
 
 
 def cores() -> int:
     """The CPU cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
 
 
 def make_mesh(data: int = -1, fsdp: int = 1, *, batch: int | None = None) -> Mesh:
@@ -46,7 +46,7 @@ def make_mesh(data: int = -1, fsdp: int = 1, *, batch: int | None = None) -> Mes
         while batch and data > 1 and batch % (data * fsdp):
             data -= 1
     if not 1 <= data * fsdp <= len(devices):
-        raise UserError(f"a mesh of {data} x {fsdp} (data x fsdp) does not fit {len(devices)} devices; choose fewer")
+        raise UserError(f'a mesh of {data} x {fsdp} (data x fsdp) does not fit {len(devices)} devices; choose fewer')
     return jax.make_mesh((data, fsdp), AXES, axis_types=(AxisType.Auto,) * 2, devices=devices[: data * fsdp])
 
 
@@ -54,14 +54,14 @@ def state_shardings(mesh: Mesh, state: Any, *, smallest: int = 2**14) -> Any:
     """Where every leaf of a state (arrays or ShapeDtypeStructs) lives: its largest dimension that fsdp divides is split over fsdp;
     leaves of fewer than `smallest` elements, keys and indivisible ones are replicated.
     """
-    ways = mesh.shape["fsdp"]
+    ways = mesh.shape['fsdp']
 
     def rule(leaf):
         divisible = [axis for axis, size in enumerate(leaf.shape) if size % ways == 0]
         if ways == 1 or leaf.size < smallest or not divisible or jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
             return NamedSharding(mesh, PartitionSpec())
         axis = max(divisible, key=lambda axis: leaf.shape[axis])
-        return NamedSharding(mesh, PartitionSpec(*[None] * axis, "fsdp"))
+        return NamedSharding(mesh, PartitionSpec(*[None] * axis, 'fsdp'))
 
     return jax.tree.map(rule, state)
 
@@ -73,7 +73,7 @@ def place_batch(mesh: Mesh, batch: Any) -> Any:
 
     def place(leaf):
         if leaf.shape[0] % local:
-            raise UserError(f"a batch of {leaf.shape[0]} does not split over {local} devices; choose a multiple")
+            raise UserError(f'a batch of {leaf.shape[0]} does not split over {local} devices; choose a multiple')
         return jax.make_array_from_process_local_data(sharding, leaf)
 
     return jax.tree.map(place, batch)
@@ -151,8 +151,8 @@ def initialize() -> None:
         jax.distributed.initialize()
 
 
-def from_environment(name: str, default: str = "") -> int:
+def from_environment(name: str, default: str = '') -> int:
     value = os.environ.get(name, default)
     if not value.isdecimal():
-        raise UserError(f"{name}={value!r} in the environment: expected a whole number; set it, or unset JAX_COORDINATOR_ADDRESS")
+        raise UserError(f'{name}={value!r} in the environment: expected a whole number; set it, or unset JAX_COORDINATOR_ADDRESS')
     return int(value)

@@ -15,10 +15,10 @@ from jaxdiff import losses, model, parallel
 from jaxdiff.data import loader
 from jaxdiff.data.source import Source
 from jaxdiff.model import Model
-from jaxdiff.training import optimizer, stages
+from jaxdiff.training import checkpoint, optimizer, stages
 from jaxdiff.training.state import TrainState, init_state, state_digest
 from jaxdiff.training.step import make_step
-from jaxdiff.types import Example, Key
+from jaxdiff.types import Example, Key, UserError
 from jaxdiff.workdir import Workdir, digest
 
 Condition = Callable[[Key, Example], dict[str, jax.Array]]  # one example -> what its network is told, randomly dropped
@@ -117,6 +117,19 @@ def train(plans: Sequence[Plan], folder: Workdir, *, seed: int, save_every: int,
             model.save(trained, place)
         done[name] = Trained(trained, seen)
     return done
+
+
+def unfinished(root: Path, name: str) -> Model:
+    """The model of an interrupted training, from the averaged parameters of its newest readable checkpoint.
+
+    Raises `UserError` where the workdir has no card of that name or no checkpoint that can be read.
+    """
+    blank = model.load_card(root / name)
+    like = jax.eval_shape(lambda params: init_state(params, optimizer.adam(1.0, 1), jax.random.key(0)), model.shapes(blank))
+    state = checkpoint.restore(root / 'checkpoints' / name, like)
+    if state is None:
+        raise UserError(f'{root}: no trained model and no checkpoint yet; train longer or name another workdir')
+    return blank._replace(params=jax.device_get(state.ema))
 
 
 def forecast(plans: Sequence[Plan]) -> dict[str, Any]:

@@ -1,6 +1,5 @@
 """From a trained model to many images: what `vmap`, devices and a progress bar add to `solvers.loop.sample`."""
 
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -16,23 +15,16 @@ from jaxdiff.training.log import Progress
 from jaxdiff.types import Array, Key
 
 
-def draw(
-    trained: Model,
-    key: Key,
-    count: int,
-    *,
-    solver: Solver | None = None,
-    times: Array | None = None,
-    size: int = 60,
-    name: str = 'sampling',
-    **told: np.ndarray,
-) -> np.ndarray:
-    """`count` images of a model, (count, *shape) in [-1, 1]; image i depends on fold_in(key, i), not on how many there are.
+def drawer(
+    trained: Model, *, solver: Solver | None = None, times: Array | None = None, size: int = 60, name: str = 'sampling'
+) -> Callable[..., np.ndarray]:
+    """`draw(params, key, count, **told)` -> images (count, *shape) in [-1, 1]; image i depends on fold_in(key, i), not on how many there are.
 
     Args:
         solver, times: second-order Heun over twelve steps even in the log-SNR, by default.
         size: images under way at once.
-        **told: conditioning as the network takes it, with a leading axis of `count`.
+
+    `told` is conditioning as the network takes it, with a leading axis of `count`. Other parameters of the same network compile nothing.
     """
     path = model.make_path(trained.path)
     solver = solver or heun(path)
@@ -44,7 +36,8 @@ def draw(
         x = std * jax.random.normal(start, trained.card['shape'])
         return sample(walk, x, model.denoiser(trained._replace(params=params), **told), solver, times).x
 
-    return np.clip(mapper(one, size=size, name=name)(trained.params, keys(key, count), told), -1, 1)
+    mapped = mapper(one, size=size, name=name)
+    return lambda params, key, count, **told: np.clip(mapped(params, keys(key, count), told), -1, 1)
 
 
 def keys(key: Key, count: int) -> Key:
@@ -55,19 +48,18 @@ def keys(key: Key, count: int) -> Key:
 def mapper(fn: Callable, *, size: int = 60, name: str = 'evaluation') -> Callable:
     """`fn(shared, *example)`, written for one example, as `run(shared, *examples)` over every example, `size` at a time on all devices.
 
-    Leaves of `examples` have a leading axis; results are numpy with the same one. Compiles once, shows progress.
+    Leaves of `examples` have a leading axis; results are numpy with the same one. Compiles once, whatever the number of examples; shows progress.
     """
-    mapped = parallel.shard(fn, parallel.make_mesh())
+    mapped = parallel.shard(fn, parallel.make_mesh(), size=size)
 
     def run(shared: Any, *examples: Any) -> Any:
         count = jax.tree.leaves(examples)[0].shape[0]
-        part = math.ceil(min(size, count) / jax.local_device_count()) * jax.local_device_count()
         parts = []
         with Progress(count, name=name) as progress:
-            for start in range(0, count, part):
-                rows = np.minimum(np.arange(start, start + part), count - 1)
+            for start in range(0, count, size):
+                rows = np.minimum(np.arange(start, start + size), count - 1)
                 parts.append(mapped(shared, *jax.tree.map(lambda leaf, rows=rows: leaf[rows], examples)))
-                progress.update(min(start + part, count))
+                progress.update(min(start + size, count))
         return jax.tree.map(lambda *each: np.concatenate(each)[:count], *parts)
 
     return run

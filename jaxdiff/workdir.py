@@ -50,12 +50,12 @@ class Workdir(NamedTuple):
         return self.root / 'figures'
 
 
-def open_workdir(config: Any, manifest: Mapping[str, Any]) -> Workdir:
-    """Make the folder `config.workdir`, or with `config.resume` return to it.
+def open_workdir(config: Any, manifest: Mapping[str, Any], *, name: str) -> Workdir:
+    """Make the folder `config.workdir` (by default the first free of runs/<name>, runs/<name>-2, ...), or with `config.resume` return to it.
 
     Raises `UserError` where the folder holds another run, was made with other flags, or saw other data.
     """
-    root = Path(config.workdir)
+    root = Path(config.workdir) if config.workdir else _default(name, config.resume)
     settings = {name: value for name, value in _plain(dataclasses.asdict(config)).items() if name not in ASIDE}
     seen = digest(manifest)
     if (root / 'config.json').exists():
@@ -80,6 +80,14 @@ def open_workdir(config: Any, manifest: Mapping[str, Any]) -> Workdir:
         part.mkdir(parents=True, exist_ok=True)
     write_json(root / 'config.json', {'config': settings, 'data': seen, 'manifest': manifest, **environment()})
     return folder
+
+
+def _default(name: str, resume: bool) -> Path:
+    """The first free of runs/<name>, runs/<name>-2, ..., or to resume the last that is taken."""
+    first = Path('runs') / name
+    places = [first, *(first.with_name(f'{first.name}-{n}') for n in range(2, 1000))]
+    free = next(n for n, place in enumerate(places) if not place.exists())
+    return places[max(free - 1, 0) if resume else free]
 
 
 def settings_of(root: Path) -> dict[str, Any]:

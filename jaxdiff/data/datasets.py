@@ -8,7 +8,7 @@ nifti:<folder>   the user's own files (layouts)
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from jaxdiff.data import brains, layouts, preprocess, scope
+from jaxdiff.data import brains, layouts, phantoms, preprocess, scope
 from jaxdiff.data.source import Source
 from jaxdiff.types import UserError
 
@@ -80,8 +80,6 @@ def brain_recipe(*, dims: int, size: int, spacing: float, contrast: str, seed: i
 
 def phantom(*, size: int, subjects: int, held_out: int, seed: int) -> Dataset:
     """Healthy phantom slices of (size, size); intensities are 0 to 1."""
-    from jaxdiff.data import phantoms
-
     make = lambda first, count: phantoms.slices(phantoms.Recipe(seed=seed, size=size), first, count)
     return Dataset(make(0, subjects), make(VALIDATION, held_out), make(TEST, held_out), _made(2, (size, size, 1), (1.0, 1.0, 1.0), {}))
 

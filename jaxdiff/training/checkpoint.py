@@ -61,18 +61,28 @@ def restore(folder: str | Path, like: Any) -> Any | None:
       UserError: the checkpoints are of another architecture, or none of them can be read.
     """
     folder = Path(folder).absolute()
-    found = steps(folder)
-    for step in reversed(found):
+    failures: dict[int, Exception] = {}
+    for step in reversed(steps(folder)):
         try:
-            return read(folder / str(step), like)
-        except UserError:
-            raise
+            state = read(folder / str(step), like)
         except Exception as error:
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0][:160]
-            print(f'checkpoint {step} in {folder} is unreadable and is passed over ({reason})', file=sys.stderr, flush=True)
-    if found:
-        raise UserError(f'{folder}: no checkpoint can be read; delete the folder to train from the start')
+            failures[step] = error
+            continue
+        for passed, error in failures.items():
+            print(f'checkpoint {passed} in {folder} is unreadable, going back to {step} ({first_line(error)})', file=sys.stderr, flush=True)
+        return state
+    # that one of many is of another architecture is damage; that none is of this one is a mistake
+    for error in failures.values():
+        if isinstance(error, UserError):
+            raise error
+    if failures:
+        newest, error = next(iter(failures.items()))
+        raise UserError(f'{folder}: no checkpoint can be read ({newest}: {first_line(error)}); delete the folder to train from the start')
     return None
+
+
+def first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:160]
 
 
 def steps(folder: str | Path) -> list[int]:

@@ -8,7 +8,7 @@ from jaxdiff.nets import layers
 
 
 def normal(seed, *shape):
-    return jax.random.normal(jax.random.key(seed), shape)
+    return jnp.asarray(np.random.default_rng(seed).standard_normal(shape), jnp.float32)
 
 
 def perturbed(params, scale=0.3):
@@ -41,16 +41,36 @@ def convolution_by_definition(x, kernel, stride):
 )
 def test_convolution_by_definition(spatial, size, stride):
     x, kernel = normal(0, *spatial, 2), normal(1, *size, 2, 3)
-    np.testing.assert_allclose(layers.conv(x, kernel, stride), convolution_by_definition(x, kernel, stride), atol=1e-5)
+    np.testing.assert_allclose(
+        jax.jit(layers.conv, static_argnums=2)(x, kernel, stride), convolution_by_definition(x, kernel, stride), atol=1e-5
+    )
 
 
-def test_group_norm_by_definition():
-    x, gain, bias = 2 + 3 * normal(0, 4, 5, 6), normal(1, 6), normal(2, 6)
+@pytest.mark.parametrize(('mean', 'std'), [(2, 3), (30, 0.1)])
+def test_group_norm_by_definition(mean, std):
+    x, gain, bias = mean + std * normal(0, 4, 5, 6), normal(1, 6), normal(2, 6)
     grouped = np.asarray(x, np.float64).reshape(20, 3, 2)
     centred = grouped - grouped.mean((0, 2), keepdims=True)
     y = (centred / np.sqrt(centred.var((0, 2), keepdims=True) + 1e-5)).reshape(x.shape) * np.asarray(gain) + np.asarray(bias)
-    np.testing.assert_allclose(layers.group_norm(x, gain, bias, groups=3, silu=False), y, atol=1e-5)
-    np.testing.assert_allclose(layers.group_norm(x, gain, bias, groups=3), y / (1 + np.exp(-y)), atol=1e-5)
+    np.testing.assert_allclose(layers.group_norm(x, gain, bias, groups=3, silu=False), y, atol=2e-6 * (1 + mean / std))
+    np.testing.assert_allclose(layers.group_norm(x, gain, bias, groups=3), y / (1 + np.exp(-y)), atol=2e-6 * (1 + mean / std))
+
+
+def test_gradient_of_group_norm_is_that_of_its_definition():
+    x, gain, bias, weight = normal(0, 3, 2, 4), normal(1, 4), normal(2, 4), normal(3, 3, 2, 4)
+
+    def defined(x, gain, bias):
+        grouped = x.reshape(6, 2, 2)
+        centred = grouped - grouped.mean((0, 2), keepdims=True)
+        y = (centred / jnp.sqrt(grouped.var((0, 2), keepdims=True) + 1e-5)).reshape(x.shape)
+        return jax.nn.silu(y * gain[None, None] + bias[None, None])
+
+    ours, theirs = (
+        jax.jit(jax.grad(lambda *a, f=f: jnp.sum(weight * f(*a)), (0, 1, 2)))(x, gain, bias)
+        for f in (lambda *a: layers.group_norm(*a, groups=2), defined)
+    )
+    for one, other in zip(ours, theirs, strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-5)
 
 
 def test_group_norm_of_a_constant_is_its_bias():
@@ -87,7 +107,12 @@ def attention():
     """A layer whose projection is not zero, with pixels and tokens for it."""
     layer = layers.Attention(heads=2)
     x, tokens = normal(0, 2, 3, 4), normal(1, 5, 6)
-    return layer, {name: perturbed(layer.init(jax.random.key(0), x, context)) for name, context in (('self', None), ('cross', tokens))}, x, tokens
+    return (
+        layer,
+        {name: perturbed(layer.init(jax.random.key(0), x, context)) for name, context in (('self', None), ('cross', tokens))},
+        x,
+        tokens,
+    )
 
 
 def test_attention_starts_as_the_identity():
@@ -133,7 +158,7 @@ def test_attention_ignores_the_order_of_tokens(attention):
 def test_gradients_of_vmapped_attention(attention):
     layer, params, x, _ = attention
     batch = jnp.stack([x, 2 * x**2])
-    slope = jax.grad(lambda x: jnp.sum(jnp.sin(layer.apply(params['self'], x))))
+    slope = jax.jit(jax.grad(lambda x: jnp.sum(jnp.sin(layer.apply(params['self'], x)))))
     np.testing.assert_allclose(jax.vmap(slope)(batch), jnp.stack([slope(x) for x in batch]), atol=1e-5)
 
 

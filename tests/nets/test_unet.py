@@ -1,4 +1,5 @@
 import json
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -6,6 +7,8 @@ import numpy as np
 import pytest
 
 from jaxdiff.nets.unet import Block, UNet
+
+jit = partial(jax.jit, compiler_options={'xla_backend_optimization_level': 0})  # compiling is most of what these tests cost
 
 SMALL = {'channels': 2, 'widths': (8, 12), 'blocks': 1, 'attention': (False, True), 'heads': 2}
 CONDITIONED = UNet(**SMALL, norm='adaptive', labels=3, vector=2, tokens=5, image=1, dropout=0.3, coordinates=True)
@@ -18,14 +21,14 @@ ODD = {
 
 
 def normal(seed, *shape):
-    return jax.random.normal(jax.random.key(seed), shape)
+    return jnp.asarray(np.random.default_rng(seed).standard_normal(shape), jnp.float32)
 
 
 def some_params(net, *spatial):
-    """Parameters of which none is zero; for networks whose input has as many channels as their output."""
+    """Parameters of which none is zero, of a size that hands signals on; for as many channels in as out."""
     shapes = jax.eval_shape(net.init, jax.random.key(0), jnp.zeros((1, *spatial, net.channels)), jnp.zeros(1))
     leaves, tree = jax.tree.flatten(shapes)
-    return jax.tree.unflatten(tree, [0.3 * normal(n, *leaf.shape) for n, leaf in enumerate(leaves)])
+    return jax.tree.unflatten(tree, [normal(n, *leaf.shape) / max(1, np.prod(leaf.shape[:-1])) ** 0.5 for n, leaf in enumerate(leaves)])
 
 
 @pytest.fixture(scope='module')
@@ -39,18 +42,19 @@ def conditioned():
         'tokens': normal(2, 3, 4, 5),
         'image': normal(3, 3, 4, 4, 1),
     }
-    return jax.jit(CONDITIONED.apply), some_params(CONDITIONED, 4, 4), examples
+    return jit(CONDITIONED.apply), some_params(CONDITIONED, 4, 4), examples
 
 
 @pytest.mark.parametrize('name', ODD)
 def test_a_new_network_returns_zero(name):
     net, spatial = ODD[name]
     x, t = normal(0, 2, *spatial, 3), jnp.array([0.0, 3.0])
-    y, params = jax.jit(net.init_with_output)(jax.random.key(0), x, t)
+    params, apply = jit(net.init)(jax.random.key(0), x, t), jit(net.apply)
+    y = apply(params, x, t)
     assert y.shape == (2, *spatial, 4 if net.learned_variance else 2)
     assert not y.any()
     assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(params))
-    moved = jax.jit(net.apply)(jax.tree.map(lambda leaf: leaf + 0.1, params), x, t)
+    moved = apply(jax.tree.map(lambda leaf: leaf + 0.1, params), x, t)
     assert jnp.isfinite(moved).all() and moved.any()
 
 
@@ -75,7 +79,7 @@ def test_examples_of_a_batch_do_not_meet(conditioned):
 def test_vmap_over_examples_is_the_batch(conditioned):
     apply, params, examples = conditioned
     each = jax.vmap(lambda example: CONDITIONED.apply(params, **jax.tree.map(lambda leaf: leaf[None], example))[0])
-    np.testing.assert_allclose(jax.jit(each)(examples), apply(params, **examples), atol=1e-4)
+    np.testing.assert_allclose(jit(each)(examples), apply(params, **examples), atol=1e-4)
 
 
 @pytest.mark.parametrize('name', ['x', 't', 'label', 'vector', 'tokens', 'image'])
@@ -103,14 +107,14 @@ def test_a_missing_condition(conditioned, name):
 def test_gradients_with_missing_conditions_are_finite(conditioned):
     _, params, examples = conditioned
     null = CONDITIONED.null(**{name: value for name, value in examples.items() if name not in 'xt'})
-    slopes = jax.jit(jax.grad(lambda p: jnp.sum(CONDITIONED.apply(p, examples['x'], examples['t'], **null) ** 2)))(params)
+    slopes = jit(jax.grad(lambda p: jnp.sum(CONDITIONED.apply(p, examples['x'], examples['t'], **null) ** 2)))(params)
     assert all(jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(slopes))
     assert jnp.abs(slopes['params']['null_token']).max() > 0
 
 
 def test_dropout_needs_a_key(conditioned):
     apply, params, examples = conditioned
-    drop = jax.jit(lambda key: CONDITIONED.apply(params, **examples, dropout_key=key))
+    drop = jit(lambda key: CONDITIONED.apply(params, **examples, dropout_key=key))
     first = drop(jax.random.key(0))
     assert jnp.array_equal(first, drop(jax.random.key(0)))
     assert jnp.abs(first - drop(jax.random.key(1))).max() > 1e-2
@@ -141,10 +145,10 @@ def test_parameter_count():
 
 def test_bfloat16_is_near_float32():
     low, full = UNet(**SMALL, dtype='bfloat16'), UNet(**SMALL)
-    params = full.init(jax.random.key(0), jnp.zeros((1, 4, 4, 2)), jnp.zeros(1))
+    params = jit(full.init)(jax.random.key(0), jnp.zeros((1, 4, 4, 2)), jnp.zeros(1))
     params = jax.tree.map(lambda leaf, other: leaf + 0.3 * other, params, some_params(full, 4, 4))
     x, t = normal(0, 2, 4, 4, 2), jnp.array([3.0, 700.0])
-    exact, rough = jax.jit(full.apply)(params, x, t), jax.jit(low.apply)(params, x, t)
+    exact, rough = jit(full.apply)(params, x, t), jit(low.apply)(params, x, t)
     assert rough.dtype == jnp.float32
     error = jnp.abs(rough - exact).max() / jnp.abs(exact).max()
     assert 0 < error < 3e-2
@@ -159,7 +163,7 @@ def test_remat_changes_neither_values_nor_gradients():
         return lambda p: jnp.sum(jnp.sin(net.apply(p, x, t)))
 
     assert 'remat' in str(jax.make_jaxpr(loss(remat))(params)) and 'remat' not in str(jax.make_jaxpr(loss(plain))(params))
-    (value, slopes), (again, same) = (jax.jit(jax.value_and_grad(loss(net)))(params) for net in (plain, remat))
+    (value, slopes), (again, same) = (jit(jax.value_and_grad(loss(net)))(params) for net in (plain, remat))
     np.testing.assert_allclose(value, again, rtol=1e-5)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-3), slopes, same)
 

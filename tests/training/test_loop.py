@@ -13,23 +13,15 @@ from jaxdiff.training.checkpoint import checkpoints, restore, steps
 from jaxdiff.training.state import init_state, state_digest
 
 
-def start(width=16, optimizer=None):
-    return init_state(toy.parameters(jax.random.key(0), width), optimizer or optax.adam(1e-3), jax.random.key(0))
-
-
-def plain(first):
-    return toy.stage(1).data(first)
-
-
-def advance(optimizer=None):
-    return toy.make_step(toy.loss, optimizer or optax.adam(1e-3), ema=0.9)
+def start():
+    return toy.init(jax.random.key(0), width=16)
 
 
 def before(number, act):
     """The plain batches, with `act(batch)` in place of the batch of step `number`."""
 
     def batches(first):
-        for n, batch in enumerate(plain(first), first + 1):
+        for n, batch in enumerate(toy.data(first), first + 1):
             yield act(batch) if n == number else batch
 
     return batches
@@ -41,25 +33,26 @@ def spoil(batch):
 
 def test_logs_means_of_windows():
     single, windows = {}, {}
-    loop.run(start(), advance(), plain, steps=10, log=single.__setitem__, log_every=1)
-    loop.run(start(), advance(), plain, steps=10, log=windows.__setitem__, log_every=4)
+    loop.run(start(), toy.STEP, toy.data, steps=10, log=single.__setitem__, log_every=1)
+    loop.run(start(), toy.STEP, toy.data, steps=10, log=windows.__setitem__, log_every=4)
     assert list(single) == list(range(1, 11)) and list(windows) == [4, 8, 10]
     for name in ('loss', 'grad_norm', 'first'):
         value = [float(single[n][name]) for n in range(1, 11)]
-        np.testing.assert_allclose([windows[n][name] for n in windows], [np.mean(value[:4]), np.mean(value[4:8]), np.mean(value[8:])], rtol=1e-6)
+        np.testing.assert_allclose(
+            [windows[n][name] for n in windows], [np.mean(value[:4]), np.mean(value[4:8]), np.mean(value[8:])], rtol=1e-6
+        )
     assert windows[4]['steps_per_s'] > 0
 
 
 def test_compiles_once_and_donates():
     traces = []
-    step = advance()
 
     def counted(state, batch):
         traces.append(1)
-        return step(state, batch)
+        return toy.STEP(state, batch)
 
     first = start()
-    last = loop.run(first, counted, plain, steps=6)
+    last = loop.run(first, counted, toy.data, steps=6)
     assert len(traces) == 1 and int(last.step) == 6
     assert first.params['into']['kernel'].is_deleted()
 
@@ -70,12 +63,11 @@ def test_compiles_once_for_xla_too():
     jax.monitoring.register_event_duration_secs_listener(
         lambda name, *_, **fields: compiled.append(fields.get('fun_name')) if name.endswith('backend_compile_duration') else None
     )
-    step = advance()
 
     def only_here(state, batch):
-        return step(state, batch)
+        return toy.STEP(state, batch)
 
-    loop.run(start(), only_here, plain, steps=4)
+    loop.run(start(), only_here, toy.data, steps=4)
     assert sum('only_here' in str(name) for name in compiled) <= 1
 
 
@@ -83,31 +75,31 @@ def test_nothing_moves_unasked():
     """Host and device meet only where the loop says so: batches in, metrics out."""
     state = start()
     with jax.transfer_guard('disallow'):
-        loop.run(state, advance(), plain, steps=5)
+        loop.run(state, toy.STEP, toy.data, steps=5)
 
 
 def test_finished_runs_do_nothing():
-    state = loop.run(start(), advance(), plain, steps=3)
+    state = loop.run(start(), toy.STEP, toy.data, steps=3)
     assert loop.run(state, None, None, steps=3) is state
 
 
 @pytest.mark.parametrize('bad', [11, 14, 15, 16, 20])
 def test_stops_at_the_first_bad_loss(tmp_path, bad):
     """Named exactly although seen late; what was saved is what a clean run had."""
-    step = advance()
     with checkpoints(tmp_path) as saver, pytest.raises(loop.NonFinite, match=f'loss is nan at step {bad};.*{tmp_path.name}') as caught:
-        loop.run(start(), step, before(bad, spoil), steps=20, checkpoints=saver, save_every=5)
+        loop.run(start(), toy.STEP, before(bad, spoil), steps=20, checkpoints=saver, save_every=5)
     assert caught.value.step == bad and '\n' not in str(caught.value)
     kept = restore(tmp_path, start())
     assert int(kept.step) == (bad - 1) // 5 * 5
-    assert state_digest(kept) == state_digest(loop.run(start(), step, plain, steps=int(kept.step)))
+    assert state_digest(kept) == state_digest(loop.run(start(), toy.STEP, toy.data, steps=int(kept.step)))
 
 
 def test_never_saves_parameters_that_an_update_broke(tmp_path):
     """Loss and gradient of the step are finite; the optimizer is at fault."""
     breaks = optax.scale_by_schedule(lambda count: jnp.where(count == 9, jnp.inf, -0.1))
     with checkpoints(tmp_path) as saver, pytest.raises(loop.NonFinite, match='parameter is not finite at step 10'):
-        loop.run(start(optimizer=breaks), advance(breaks), plain, steps=20, checkpoints=saver, save_every=5)
+        state = init_state(toy.parameters(jax.random.key(0), 16), breaks, jax.random.key(0))
+        loop.run(state, toy.make_step(toy.loss, breaks), toy.data, steps=20, checkpoints=saver, save_every=5)
     assert steps(tmp_path) == [5]
 
 
@@ -119,13 +111,12 @@ def test_a_signal_finishes_the_step_saves_and_ends(tmp_path, number):
         os.kill(os.getpid(), number)
         return batch
 
-    step = advance()
     with checkpoints(tmp_path) as saver, pytest.raises(loop.Interrupted, match=f'{number.name} after step 7 of 12, saved in') as caught:
-        loop.run(start(), step, before(7, interrupt), steps=12, checkpoints=saver, save_every=5)
+        loop.run(start(), toy.STEP, before(7, interrupt), steps=12, checkpoints=saver, save_every=5)
     assert [signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT)] == handlers
     assert caught.value.step == 7 and steps(tmp_path) == [5, 7]
-    resumed = loop.run(restore(tmp_path, start()), step, plain, steps=12)
-    assert state_digest(resumed) == state_digest(loop.run(start(), step, plain, steps=12))
+    resumed = loop.run(restore(tmp_path, start()), toy.STEP, toy.data, steps=12)
+    assert state_digest(resumed) == state_digest(loop.run(start(), toy.STEP, toy.data, steps=12))
 
 
 def test_a_second_signal_interrupts_at_once():
@@ -135,17 +126,17 @@ def test_a_second_signal_interrupts_at_once():
         return batch
 
     with pytest.raises(KeyboardInterrupt):
-        loop.run(start(), advance(), before(3, twice), steps=12)
+        loop.run(start(), toy.STEP, before(3, twice), steps=12)
 
 
 def test_closes_the_data():
-    closed = []
+    """A loader's threads end with the run, not when the garbage collector comes."""
+    opened = []
 
     def batches(first):
-        try:
-            yield from plain(first)
-        finally:
-            closed.append(first)
+        opened.append(toy.data(first))
+        return opened[0]
 
-    loop.run(start(), advance(), batches, steps=3)
-    assert closed == [0]
+    loop.run(start(), toy.STEP, batches, steps=3)
+    with pytest.raises(StopIteration):
+        next(opened[0])

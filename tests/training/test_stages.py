@@ -51,7 +51,9 @@ def test_goes_on_in_the_middle_of_any_stage(tmp_path, name, at):
     with pytest.raises(Interrupted, match=f'{name}: stopped by SIGTERM after step {at}'):
         stages.train((interrupted(first), lambda trained: interrupted(pupil(trained))), tmp_path / 'parts', KEY, log_every=1)
     assert digests(stages.train((first, pupil), tmp_path / 'parts', KEY, log_every=1)) == digests(whole)
-    losses = [[(line['stage'], line['step'], line['loss']) for line in read(tmp_path / run / 'metrics.jsonl')] for run in ('whole', 'parts')]
+    losses = [
+        [(line['stage'], line['step'], line['loss']) for line in read(tmp_path / run / 'metrics.jsonl')] for run in ('whole', 'parts')
+    ]
     assert losses[0] == losses[1]
 
 

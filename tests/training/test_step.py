@@ -9,13 +9,16 @@ from jaxdiff.training.state import init_state
 from jaxdiff.training.step import example_keys, make_step
 from jaxdiff.types import UserError
 
+ADAM = optax.adam(1e-2)
+WHOLE = jax.jit(make_step(toy.loss, ADAM))
+
 
 def batch(size=8):
     return {'image': jnp.stack([toy.example(index)['image'] for index in range(size)])}
 
 
 def start(optimizer):
-    return init_state(toy.parameters(jax.random.key(1), 16), optimizer, jax.random.key(2))
+    return jax.jit(lambda: init_state(toy.parameters(jax.random.key(1), 16), optimizer, jax.random.key(2)))()
 
 
 def test_one_step_of_gradient_descent():
@@ -27,7 +30,7 @@ def test_one_step_of_gradient_descent():
     def total(params):
         return sum(toy.loss(params, key, example)[0] for key, example in zip(keys, examples, strict=True)) / 8
 
-    value, grads = jax.value_and_grad(total)(state.params)
+    value, grads = jax.jit(jax.value_and_grad(total))(state.params)
     moved, metrics = jax.jit(make_step(toy.loss, optax.sgd(0.1)))(state, batch())
     np.testing.assert_allclose(metrics['loss'], value, rtol=1e-5)
     np.testing.assert_allclose(metrics['grad_norm'], optax.tree.norm(grads), rtol=1e-5)
@@ -39,11 +42,10 @@ def test_one_step_of_gradient_descent():
 @pytest.mark.parametrize('accumulate', [2, 4])
 def test_accumulation_equals_the_full_batch(accumulate):
     """Also in what each example draws: 'first' averages noise, which would differ with other keys."""
-    optimizer = optax.adam(1e-2)
-    whole, parts = (jax.jit(make_step(toy.loss, optimizer, accumulate=count)) for count in (1, accumulate))
-    one, other = start(optimizer), start(optimizer)
+    parts = jax.jit(make_step(toy.loss, ADAM, accumulate=accumulate))
+    one = other = start(ADAM)
     for _ in range(3):
-        one, expected = whole(one, batch())
+        one, expected = WHOLE(one, batch())
         other, metrics = parts(other, batch())
         jax.tree.map(lambda got, want: np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-6), metrics, expected)
     jax.tree.map(lambda got, want: np.testing.assert_allclose(got, want, atol=1e-5), other.params, one.params)

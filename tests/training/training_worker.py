@@ -53,12 +53,21 @@ def loss(params, key, example):
     return jnp.mean(jnp.square(hidden @ params['out']['kernel'] - x0)), {'first': noise[0]}
 
 
-def stage(steps, *, name='toy', batch=8, width=WIDTH, data=None, accumulate=1, optimizer=None):
-    optimizer = optimizer or adam(3e-3, 100, warmup=5, weight_decay=0.01)
+OPTIMIZER = adam(3e-3, 100, warmup=5, weight_decay=0.01)
+STEP = make_step(loss, OPTIMIZER, ema=0.9)  # one object, so that the tests of one process share its compilation
+
+
+def init(key, width=WIDTH):
+    return init_state(parameters(key, width), OPTIMIZER, key)
+
+
+def data(start, batch=8):
     share = {'process_index': jax.process_index(), 'process_count': jax.process_count()}
-    data = data or (lambda start: batches(SOURCE, batch, seed=3, start=start, augment=flip, workers=1, **share))
-    step = make_step(loss, optimizer, ema=0.9, accumulate=accumulate)
-    return stages.Stage(name, lambda key: init_state(parameters(key, width), optimizer, key), step, data, steps)
+    return batches(SOURCE, batch, seed=3, start=start, augment=flip, workers=1, **share)
+
+
+def stage(steps, *, name='toy'):
+    return stages.Stage(name, init, STEP, data, steps)
 
 
 def over(mesh):
@@ -75,19 +84,18 @@ def main():
     parser.add_argument('--stop', type=int, default=0, help='process 0 sends itself SIGTERM before this step')
     args = parser.parse_args()
     parallel.initialize()
-    plain = stage(args.steps)
 
-    def data(start):
+    def slowly(start):
         print('ready', flush=True)
-        for number, each in enumerate(plain.data(start), start):
+        for number, batch in enumerate(data(start), start + 1):
             time.sleep(args.pause)
-            if number + 1 == args.stop and jax.process_index() == 0:
+            if number == args.stop and jax.process_index() == 0:
                 os.kill(os.getpid(), signal.SIGTERM)
-            yield each
+            yield batch
 
-    mesh = parallel.make_mesh(fsdp=args.fsdp)
+    mesh, toy = parallel.make_mesh(fsdp=args.fsdp), stage(args.steps)._replace(data=slowly)
     try:
-        trained = stages.train((plain._replace(data=data), plain._replace(data=data, name='twin')), args.workdir, jax.random.key(0), save_every=4, log_every=1, **over(mesh))
+        trained = stages.train((toy, toy._replace(name='twin')), args.workdir, jax.random.key(0), save_every=4, log_every=1, **over(mesh))
     except Interrupted as interruption:
         print('interrupted', interruption.step, flush=True)
         sys.exit(130)

@@ -1,0 +1,38 @@
+"""Write RESULTS.md from the receipts in results/.
+
+python experiments/report_results.py
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from jaxdiff import experiment, report
+from jaxdiff.experiment import option
+from jaxdiff.types import UserError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(experiment.Config):
+    results: str = option('results', 'folder of the receipts')
+    out: str = option('RESULTS.md', 'file to write; with --workdir, inside it')
+
+
+PRESETS = {'smoke': {}, 'cpu': {}, 'gpu': {}, 'paper': {}}
+HEAD = '# Results\n\nGenerated from the receipts in `results/`. Means and standard deviations are over evaluation seeds; a missed bar stays visible as missed.\n\n'
+
+
+def run(config: Config) -> dict:
+    """Read every receipt, write the table."""
+    files = sorted(Path(config.results).glob('**/*.json'))
+    if not files:
+        raise UserError(f'--results={config.results}: holds no receipt; run from the root of the repository')
+    out = Path(config.workdir, config.out)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(HEAD + report.results_table(json.loads(file.read_text()) for file in files))
+    print(out)
+    return {}
+
+
+if __name__ == '__main__':
+    experiment.main(Config, PRESETS, run)

@@ -1,0 +1,177 @@
+"""Sample from a trained model: new images, or other versions of your own files, without typing its architecture again.
+
+    python experiments/sample.py                                                 brains from the model that comes with the package
+    python experiments/sample.py --model=runs/train --count=8                    from what train.py trained
+    python experiments/sample.py --model=runs/train --covariates=0.7,1,0.4,0.5,0.5 --weight=2
+    python experiments/sample.py --model=runs/train --data=nifti:scans --depth=0.5
+
+With `--data`, every file is noised to `--depth` (in path time, 1 forgets it) and brought back (Meng et al., "SDEdit", ICLR 2022), and the result
+is written in the file's own frame: affine, orientation, number of axes.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxdiff import experiment, grids, model, plans, report, sampling
+from jaxdiff.data import layouts, preprocess, volumes
+from jaxdiff.data.volumes import SUFFIXES, Frame
+from jaxdiff.experiment import Evaluation, option
+from jaxdiff.guidance import classifier_free
+from jaxdiff.model import Model
+from jaxdiff.paths import GaussianPath, perturb
+from jaxdiff.solvers.ancestral import ddim, ddpm
+from jaxdiff.solvers.loop import Solver, sample
+from jaxdiff.solvers.runge_kutta import euler, heun
+from jaxdiff.types import Array, Denoiser, UserError
+from jaxdiff.workdir import Workdir, open_workdir
+
+SOLVERS: dict[str, Callable[[GaussianPath], Solver]] = {'heun': heun, 'euler': euler, 'ddim': ddim, 'ddpm': ddpm}
+CALLS = {'heun': lambda steps: 2 * steps - 1}  # network calls; one per step otherwise
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(experiment.Config):
+    data: str = option('', "'' for new images, nifti:<folder or file> for other versions of these files")
+    model: str = option('brain', "workdir of a training, or 'brain', which comes with the package")
+    count: int = option(16, 'new images to draw', low=1)
+    depth: float = option(0.5, 'how far a file is noised, as a share of the path', low=0.01, high=1)
+    solver: str = option('heun', 'heun, euler and ddim follow the probability flow, ddpm draws noise along the way', choices=tuple(SOLVERS))
+    steps: int = option(12, 'steps of the solver', low=1)
+    covariates: tuple = option((), 'what a model of covariates is told, as it was trained: numbers from 0 to 1, nan for unknown')
+    weight: float = option(1.0, 'classifier-free guidance: 0 ignores the covariates, 1 is plain, above 1 exaggerates them', low=0)
+    size: int = option(16, 'images under way at once', low=1)
+
+
+PRESETS = {'smoke': dict(count=2, steps=2), 'cpu': {}, 'gpu': dict(count=256, size=256), 'paper': dict(count=1000, steps=50)}
+
+
+def run(config: Config) -> dict[str, Any]:
+    """Draw, and write the workdir; returns what result.json holds."""
+    clock = experiment.Clock()
+    trained = find(config.model)
+    told = covariates(config, trained)
+    prepare = preprocess.from_json(trained.preprocess)
+    index = files_of(config.data) if config.data else ()
+    for frame in index:  # every file is looked at before anything is written
+        preprocess.apply(prepare, volumes.read(frame.name))
+    if config.dry_run:
+        print(f'{model.count(trained.params):,} parameters, {len(index) or config.count} to draw, {calls(config)} network calls each')
+        return {}
+    manifest = {'model': trained.card.get('state_digest'), 'files': [Path(frame.name).name for frame in index]}
+    folder = open_workdir(config, manifest, name='sample')
+    draw = drawer(config, trained, told)
+    if index:
+        shown = [version(config, trained, prepare, draw, frame, n, folder) for n, frame in enumerate(index)]
+        rows, labels = [image for pair in shown[:8] for image in pair], ('file', 'sample') * min(len(shown), 8)
+        figure = report.grid(rows, labels=labels)
+    else:
+        images = draw(np.zeros((config.count, *trained.card['shape']), np.float32), config.seed)
+        frame, record = preprocess.blank(prepare)
+        for n, image in enumerate(images):
+            volumes.write(folder.outputs / f'sample-{n:04d}.nii.gz', preprocess.invert(prepare, record, image[None]), frame)
+        figure = report.grid(report.tiles([middle(image) for image in images[:48]]))
+    clock.lap('infer')
+    result = {
+        **experiment.headline('sample', config, manifest),
+        'wall_s': clock.seconds(),
+        'peak_memory_bytes': experiment.peak_memory(),
+        'nfe': calls(config),
+        'parameters': model.count(trained.params),
+        **experiment.verdict([Evaluation({}, {}, {})], ()),
+    }
+    picture = report.picture(figure, f'{config.steps} steps of {config.solver}.', alt='samples', path=folder.figures / 'samples.png')
+    experiment.conclude(folder, result, [report.Section('Samples', '', [picture])], receipts=config.receipts)
+    return result
+
+
+def find(name: str) -> Model:
+    """The shipped model of that name, or the model of a workdir, from its newest checkpoint where training did not end."""
+    if name == 'brain' and not Path(name).exists():
+        return model.shipped(name)
+    root = Path(name)
+    if not root.is_dir():
+        raise UserError(f"--model={name}: no such workdir; give one that train.py wrote, or 'brain'")
+    return model.load(root / 'model') if (root / 'model.npz').exists() else plans.unfinished(root, 'model')
+
+
+def files_of(spec: str) -> layouts.Index:
+    """The files that `--data` names."""
+    layout, _, where = spec.partition(':')
+    if layout != 'nifti' or not where:
+        raise UserError(f'--data={spec}: sampling takes nifti:<folder or file>, or nothing for new images')
+    return layouts.nifti(where)
+
+
+def covariates(config: Config, trained: Model) -> dict[str, np.ndarray]:
+    """What the network is told, by its keyword."""
+    shape = trained.card.get('conditioning', {}).get('vector')
+    names = ', '.join(trained.card.get('covariates') or {}) if shape else ''
+    if not config.covariates:
+        return {'vector': np.full(shape, np.nan, np.float32)} if shape else {}
+    if not shape:
+        raise UserError(f'--covariates: the model {config.model} was trained without any; leave the flag out')
+    try:
+        values = np.array([float(value) for value in config.covariates], np.float32)
+    except ValueError:
+        raise UserError(f'--covariates={",".join(config.covariates)}: give numbers from 0 to 1, or nan') from None
+    if values.shape != tuple(shape):
+        raise UserError(f'--covariates: {len(values)} given, the model was told {shape[0]}: {names}')
+    return {'vector': values}
+
+
+def drawer(config: Config, trained: Model, told: dict[str, np.ndarray]) -> Callable[[np.ndarray, int], np.ndarray]:
+    """(images (n, *shape), seed) -> one sample from each, noised to the depth first; new images start from noise alone."""
+    path = model.make_path(trained.path)
+    solver = SOLVERS[config.solver](path)
+    times = grids.log_snr(path, config.steps, start=config.depth * path.end if config.data else None)
+
+    def denoiser(params: Any) -> Denoiser:
+        conditioned = lambda told: model.denoiser(trained._replace(params=params), **told)
+        nothing = jax.tree.map(lambda value: jnp.full_like(value, jnp.nan), told)
+        return classifier_free(conditioned, told, nothing, config.weight) if told and config.weight != 1 else conditioned(told)
+
+    def one(params: Any, key: Array, image: Array) -> Array:
+        start, walk = jax.random.split(key)
+        noise = jax.random.normal(start, image.shape)
+        x = perturb(path, image, noise, times[0]) if config.data else path.sigma(times[0]) * noise
+        return sample(walk, x, denoiser(params), solver, times).x
+
+    size = config.size if config.data else min(config.size, config.count)
+    mapped = sampling.mapper(one, size=size, name='sampling')
+
+    def draw(images: np.ndarray, seed: int) -> np.ndarray:
+        return np.clip(mapped(trained.params, sampling.keys(jax.random.key(seed), len(images)), images), -1, 1)
+
+    return draw
+
+
+def version(config: Config, trained: Model, prepare: preprocess.Preprocess, draw: Callable, frame: Frame, n: int, folder: Workdir) -> list:
+    """Write another version of file n in its own frame; the middle slices of both, for the figure."""
+    volume = volumes.read(frame.name)
+    examples, record = preprocess.apply(prepare, volume)
+    drawn = draw(examples, config.seed + n)
+    suffix = next(suffix for suffix in sorted(SUFFIXES, key=len, reverse=True) if frame.name.endswith(suffix))
+    name = f'{Path(frame.name).name.removesuffix(suffix)}-{n:04d}.nii.gz'
+    volumes.write(folder.outputs / name, preprocess.invert(prepare, record, drawn), volume.frame)
+    half = len(examples) // 2
+    return [[middle(examples[half])], [middle(drawn[half])]]
+
+
+def middle(image: np.ndarray) -> np.ndarray:
+    """A slice to look at: the first channel of an image, or of the middle of a volume."""
+    return image[..., 0] if image.ndim == 3 else image[:, :, image.shape[2] // 2, 0]
+
+
+def calls(config: Config) -> int:
+    """Network calls per image."""
+    return CALLS.get(config.solver, lambda steps: steps)(config.steps)
+
+
+if __name__ == '__main__':
+    experiment.main(Config, PRESETS, run)

@@ -1,0 +1,99 @@
+"""Who may import whom: the edges that docs/architecture.md allows, and no other."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+MATHEMATICS = {'types', 'paths', 'noise', 'predict', 'grids', 'weights', 'losses', 'guidance', 'constraints', 'solvers'}
+ALLOWED = {
+    'types': set(),
+    'paths': {'types'},
+    'noise': {'types'},
+    'predict': {'types', 'paths'},
+    'grids': {'types', 'paths'},
+    'weights': {'types', 'paths'},
+    'losses': {'types', 'paths', 'noise', 'predict', 'weights'},
+    'guidance': {'types', 'paths', 'predict'},
+    'constraints': {'types', 'paths', 'noise', 'predict'},
+    'solvers': {'types', 'paths', 'noise', 'predict', 'grids'},
+    'tasks': MATHEMATICS,
+    'nets': {'types'},
+    'data': {'types'},
+    'metrics': {'types'},
+    'training': {'types'},
+    'parallel': {'types'},
+    'report': {'types'},
+    'model': {'types', 'paths', 'predict', 'nets'},
+    'sampling': {'types', 'model', 'grids', 'solvers', 'parallel', 'training'},
+    'workdir': {'types', 'data'},
+    'plans': {'types', 'model', 'losses', 'data', 'training', 'parallel', 'workdir'},
+    'experiment': {'types', 'model', 'plans', 'parallel', 'report', 'training', 'workdir'},
+}
+ONLY = {
+    'flax': {'nets', 'model'},
+    'optax': {'training', 'plans'},
+    'orbax': {'training/checkpoint'},
+    'absl': {'experiment'},
+    'nilearn': {'data'},
+    'matplotlib': {'report'},
+}
+NUMPY_ONLY = {'numpy', 'scipy', 'nibabel', 'nilearn', 'tqdm', 'jaxdiff'} | set(sys.stdlib_module_names)
+MODULES = sorted(path for path in (ROOT / 'jaxdiff').rglob('*.py') if path != ROOT / 'jaxdiff/__init__.py')
+
+
+def imported(path):
+    """Dotted names of everything a file imports, wherever in it."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield node.module
+            if node.module == 'jaxdiff' or node.module.startswith('jaxdiff.'):
+                yield from (f'{node.module}.{alias.name}' for alias in node.names)
+
+
+def rooms(path):
+    """The rooms of this project that a file imports from."""
+    return {name.split('.')[1] for name in imported(path) if name.startswith('jaxdiff.')}
+
+
+def name_of(path):
+    return path.relative_to(ROOT / 'jaxdiff').with_suffix('').as_posix()
+
+
+@pytest.mark.parametrize('path', MODULES, ids=name_of)
+def test_only_allowed_edges(path):
+    room = name_of(path).split('/')[0]
+    assert rooms(path) - {room} <= ALLOWED[room]
+
+
+@pytest.mark.parametrize('path', MODULES, ids=name_of)
+def test_libraries_stay_in_their_rooms(path):
+    name = name_of(path)
+    libraries = {each.split('.')[0] for each in imported(path)}
+    for library, where in ONLY.items():
+        assert library not in libraries or any(name == each or name.startswith(f'{each}/') for each in where), library
+    if name.startswith(('data/', 'metrics/')):
+        assert libraries <= NUMPY_ONLY
+
+
+def test_one_caller_of_convolution():
+    callers = {name_of(path) for path in MODULES if 'lax.conv' in path.read_text()}
+    assert callers == {'nets/layers'}
+
+
+def test_nothing_imports_experiments():
+    assert not [path for path in MODULES if any(name.split('.')[0] == 'experiments' for name in imported(path))]
+
+
+def test_import_is_light():
+    code = (
+        'import sys, time; import jax; start = time.process_time(); import jaxdiff; seconds = time.process_time() - start; '
+        "heavy = {'matplotlib', 'nilearn', 'nibabel', 'orbax', 'scipy.ndimage', 'absl.app'} & set(sys.modules); print(seconds); assert not heavy, heavy"
+    )
+    seconds = min(float(subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True).stdout) for _ in range(3))
+    assert seconds < 1

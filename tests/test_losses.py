@@ -1,0 +1,131 @@
+"""Losses: exact networks are their minima, and the variational bound is a bound."""
+
+import math
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import oracles
+import pytest
+
+from jaxdiff import losses, paths, predict, weights
+
+LINEAR, COSINE = paths.discrete(paths.linear_betas(1000)), paths.cosine()
+KEYS = jax.random.split(jax.random.key(0), 64)
+
+
+def point_network(path, kind, known, raw=0.0):
+    """A network that has learned one image: its prediction is exact, with `params` added to each head."""
+
+    def apply(params, x, label):
+        t = label[0] + 1 if path.steps else label[0] / 1000
+        exact = predict.convert(path, jnp.broadcast_to(known, x.shape), x, t, source='x0', target=kind)
+        return jnp.concatenate([exact + params[0], jnp.full_like(x, raw) + params[1]], -1)
+
+    return apply
+
+
+@pytest.mark.parametrize('kind', predict.KINDS)
+@pytest.mark.parametrize('path', [LINEAR, COSINE], ids=['linear', 'cosine'])
+def test_the_denoising_loss_is_zero_at_the_truth_and_square_beside_it(path, kind):
+    image = jnp.linspace(-1, 1, 12).reshape(3, 4, 1)
+    loss = losses.denoising(point_network(path, kind, image), path, kind)
+    both = jax.jit(jax.vmap(lambda error, key: loss((error, 0.0), key, {'image': image})[0], (None, 0)))
+    scale = jnp.maximum(1, both(3.0, KEYS))  # scores grow without bound towards data
+    assert jnp.all(both(0.0, KEYS) < 1e-5 * scale)
+    np.testing.assert_allclose(both(3.0, KEYS), 9, rtol=2e-2)
+
+
+def test_times_weights_and_conditions_reach_the_loss():
+    def apply(params, x, t, label):
+        return jnp.full_like(x, label[0])
+
+    loss = losses.denoising(
+        apply,
+        COSINE,
+        'x0',
+        weight=weights.min_snr('x0'),
+        times=lambda key: jnp.float32(0.5),
+        condition=lambda key, example: {'label': example['label'] + jax.random.bernoulli(key, 0.5)},
+    )
+    value, metrics = jax.jit(jax.vmap(loss, (None, 0, None)))((), KEYS, {'image': jnp.zeros((2, 1)), 'label': 3.0})
+    np.testing.assert_allclose(jnp.unique(metrics['mse']), [9, 16])
+    np.testing.assert_allclose(value, metrics['mse'], rtol=1e-4)  # SNR is 1 halfway
+
+
+@pytest.mark.parametrize(('path', 'bins'), [(LINEAR, 256), (COSINE, None)], ids=['linear, quantised', 'cosine, continuous'])
+def test_only_the_variance_learns_from_the_bound(path, bins):
+    image = jnp.linspace(-1, 1, 6).reshape(6, 1)
+    loss = losses.hybrid(point_network(path, 'eps', image), path, 'eps', bins=bins, scale=1e-3)
+
+    def bound(params, key):
+        value, metrics = loss(params, key, {'image': image})
+        return metrics['vb'], (value, metrics['mse'])
+
+    (vb, (value, mse)), (of_mean, of_variance) = jax.jit(jax.vmap(jax.value_and_grad(bound, has_aux=True), (None, 0)))((0.1, 0.3), KEYS)
+    assert jnp.all(of_mean == 0) and jnp.all(of_variance != 0) and jnp.all(jnp.isfinite(vb))
+    np.testing.assert_allclose(value, mse + vb, rtol=1e-5)  # 1e-3 of 1000 steps
+
+
+def test_the_hybrid_loss_without_scale_is_the_denoising_loss():
+    image = jnp.ones((4, 1))
+    apply = point_network(LINEAR, 'v', image)
+    weight = weights.min_snr('v')
+    hybrid, simple = (
+        jax.jit(jax.vmap(make(apply, LINEAR, 'v', weight=weight), (None, 0, None)))((0.5, 0.0), KEYS, {'image': image})[0]
+        for make in (partial(losses.hybrid, scale=0.0), losses.denoising)
+    )
+    np.testing.assert_allclose(hybrid, simple, rtol=1e-5)
+
+
+def test_a_perfect_step_costs_nothing_and_the_step_to_data_its_likelihood():
+    x0, x = jnp.array([0.2, -0.4]), jnp.array([0.1, 0.9])
+    term = partial(losses.bound_term, LINEAR, x0, x)
+    np.testing.assert_allclose(term(jnp.float32(500), jnp.float32(400), x0, jnp.full(2, -1.0)), 0, atol=1e-5)
+    assert term(jnp.float32(500), jnp.float32(400), x0, jnp.ones(2)) > 1e-3
+    decoder = term(jnp.float32(1), jnp.float32(0), x0 + 0.01, jnp.ones(2))
+    likelihood = losses.log_mass(x0, x0 + 0.01, jnp.log(1e-2))
+    np.testing.assert_allclose(decoder, -likelihood.mean() / math.log(2), rtol=1e-3)
+
+
+def test_the_exact_model_bounds_the_entropy_tightly():
+    """For the mixture, the sum of all terms and of the prior's lies above the entropy, by little at 1000 steps: by quadrature over x0 and eps."""
+    path, mixture = LINEAR, oracles.TEST_BED
+    denoise = oracles.denoiser(path, mixture)
+    nodes, shares = np.polynomial.hermite_e.hermegauss(24)
+    shares = shares / shares.sum()
+    x0 = (np.array(mixture.means)[:, None] + np.array(mixture.stds)[:, None] * nodes).ravel()
+    weight = jnp.asarray(np.outer(np.outer(mixture.weights, shares), shares).ravel())
+    x0, eps = (jnp.asarray(each.ravel()) for each in np.meshgrid(x0, nodes, indexing='ij'))
+
+    @jax.jit
+    def bound():
+        def term(t):
+            x = paths.perturb(path, x0, eps, t)
+            one = lambda *each: losses.bound_term(path, each[0], each[1], t, t - 1, each[2], jnp.float32(1), bins=None)
+            return weight @ jax.vmap(one)(x0, x, denoise(x, t))
+
+        prior = weight @ losses.gaussian_kl(path.alpha(1000) * x0, jnp.log(path.sigma(1000)), 0.0, 0.0) / math.log(2)
+        exact = -(weight @ oracles.log_density(path, mixture, x0, 0.0)) / math.log(2)
+        return prior + jax.lax.map(term, jnp.arange(1.0, 1001)).sum() - exact
+
+    assert 0 < bound() < 0.05
+
+
+def test_the_bins_share_all_the_mass():
+    levels = jnp.linspace(-1, 1, 256)
+    for mean, std in ((0.3, 0.01), (-1.2, 0.1), (0.0, 2.0)):
+        np.testing.assert_allclose(jnp.exp(losses.log_mass(levels, mean, jnp.log(std))).sum(), 1, atol=1e-5)
+    density = losses.log_density(levels, 0.3, jnp.log(0.1)) + math.log(2 / 255)
+    inner = slice(130, 200)
+    np.testing.assert_allclose(losses.log_mass(levels, 0.3, jnp.log(0.1))[inner], density[inner], atol=2e-3)
+    z = jnp.linspace(-6, 6, 101)
+    np.testing.assert_allclose(losses.tanh_cdf(z), jax.scipy.stats.norm.cdf(z), atol=5e-4)
+
+
+def test_the_divergence_of_gaussians_is_the_integral():
+    x = np.linspace(-12, 12, 200001)
+    log_p, log_q = (-(((x - m) / s) ** 2) / 2 - np.log(s * np.sqrt(2 * np.pi)) for m, s in ((0.3, 0.7), (-0.2, 1.1)))
+    integral = np.sum(np.exp(log_p) * (log_p - log_q)) * (x[1] - x[0])
+    np.testing.assert_allclose(losses.gaussian_kl(0.3, jnp.log(0.7), -0.2, jnp.log(1.1)), integral, rtol=1e-5)
