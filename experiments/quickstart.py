@@ -18,6 +18,7 @@ import numpy as np
 
 from jaxdiff import experiment, grids, model, plans, report, sampling
 from jaxdiff.data import brains, datasets, loader, preprocess, volumes
+from jaxdiff.data.source import Source, stack
 from jaxdiff.experiment import Bar, Evaluation, option
 from jaxdiff.metrics import detection, distributions, synthesis
 from jaxdiff.metrics.privacy import Memorisation
@@ -33,19 +34,23 @@ class Config(experiment.Config):
     subjects: int = option(0, 'training subjects to look for copies among; 0: all that the model was trained on', low=0)
     held_out: int = option(60, 'subjects that the model has not seen, half of them to compare with', low=2)
     samples: int = option(300, 'brains to draw', low=8)
+    controls: int = option(100, 'images to draw from the untrained network', low=8)
+    steps: int = option(8, 'steps of the sampler', low=1)
     tuning: int = option(16, 'subjects with a lesion on whom depth, repeats and map are chosen', low=1)
-    patients: int = option(40, 'subjects with a lesion on whom they are judged', low=1)
+    patients: int = option(32, 'subjects with a lesion on whom they are judged', low=1)
     depths: tuple = option((0.3, 0.4, 0.5), 'noising depths to choose from, in path time', low=0.05, high=0.95)
-    repeats: tuple = option((3, 8), 'numbers of averaged restorations to choose from', low=1)
+    repeats: tuple = option((2, 6), 'numbers of averaged restorations to choose from', low=1)
     walk: int = option(8, 'steps of a restoration', low=1)
-    learning: int = option(200, 'steps of training from nothing', low=1)
+    learning: int = option(120, 'steps of training from nothing', low=1)
 
 
 PRESETS = {
-    'smoke': dict(subjects=2, held_out=4, samples=8, tuning=2, patients=2, depths=(0.4,), repeats=(2,), walk=2, learning=2),
+    'smoke': dict(
+        subjects=2, held_out=4, samples=8, controls=8, steps=2, tuning=2, patients=2, depths=(0.4,), repeats=(2,), walk=2, learning=2
+    ),
     'cpu': {},
-    'gpu': dict(samples=1000, held_out=200, patients=200, learning=2000),
-    'paper': dict(samples=1000, held_out=200, patients=200, learning=2000),
+    'gpu': dict(samples=1000, controls=1000, steps=12, held_out=200, patients=200, learning=2000),
+    'paper': dict(samples=1000, controls=1000, steps=12, held_out=200, patients=200, learning=2000),
 }
 MEDIANS = (1, 3, 5)  # widths of the median filter that the map is chosen among, in pixels
 BARS = (
@@ -131,8 +136,9 @@ def drawing(config: Config, trained: Model, untrained: Model, train: np.ndarray,
     """Metrics, baselines and controls of the samples; the samples, what they are nearest to, and what they were compared with."""
     against = synthesis.reference(train, held_out)
     rng = np.random.default_rng(config.seed)
-    draw = sampling.drawer(trained, size=min(config.samples, 60), name='drawing brains')
-    drawn, noise = (draw(which.params, key, config.samples) for which in (trained, untrained))
+    times = grids.log_snr(model.make_path(trained.path), config.steps)
+    draw = sampling.drawer(trained, times=times, size=min(config.samples, 50), name='drawing brains')
+    drawn, noise = draw(trained.params, key, config.samples), draw(untrained.params, key, config.controls)
     gaussian = distributions.pca_gaussian(train)(rng, config.samples)
     reissued = train[rng.choice(len(train), min(config.samples, len(train)), replace=False)]
     metrics, copies = synthesis.assess(drawn, against)
@@ -310,7 +316,7 @@ def show_filling(folder: Workdir, trained: Model, real: np.ndarray, key: jax.Arr
 # ---- learning
 
 
-def show_learning(folder: Workdir, config: Config, trained: Model, train) -> report.Section:
+def show_learning(folder: Workdir, config: Config, trained: Model, train: Source) -> report.Section:
     """The same network from nothing, for about a minute: loop, curve, checkpoint."""
     blank = trained._replace(params=None)
     schedule = dict(batch=16, steps=config.learning, rate=1e-3, warmup=20, ema=0.99)
@@ -318,13 +324,11 @@ def show_learning(folder: Workdir, config: Config, trained: Model, train) -> rep
     plans.train([plan], folder, seed=config.seed, save_every=max(config.learning // 2, 1))
     lines = [json.loads(line) for line in Path(folder.root, 'metrics.jsonl').read_text().splitlines()]
     figure = report.curves({'training': ([each['step'] for each in lines], [each['loss'] for each in lines])}, log='y')
-    text = f'{config.learning} steps of the same network, from nothing. Its checkpoints are in checkpoints/learning; the one that comes with the package learnt on.'
+    text = (
+        f'{config.learning} steps of the same network, from nothing. Its checkpoints are in checkpoints/learning; '
+        'the one that comes with the package learnt on.'
+    )
     return report.Section('A network learning', text, [saved(folder, 'learning', figure, 'Mean squared error of its prediction.')])
-
-
-def stack(source) -> np.ndarray:
-    """All images of a source, (n, X, Y, 1)."""
-    return np.stack([source.example(i)['image'] for i in range(source.size)])
 
 
 def saved(folder: Workdir, name: str, figure, caption: str) -> report.Picture:

@@ -19,7 +19,11 @@ class Config(experiment.Config):
 
 
 PRESETS = {'smoke': {}, 'cpu': {}, 'gpu': {}, 'paper': {}}
-HEAD = '# Results\n\nGenerated from the receipts in `results/`. Means and standard deviations are over evaluation seeds; a missed bar stays visible as missed.\n\n'
+HEAD = """# Results
+
+Generated from the receipts in `results/`. Means and standard deviations are over evaluation seeds; a missed bar stays visible as missed.
+
+"""
 
 
 def run(config: Config) -> dict:

@@ -75,7 +75,7 @@ def run(config: Config) -> dict[str, Any]:
         frame, record = preprocess.blank(prepare)
         for n, image in enumerate(images):
             volumes.write(folder.outputs / f'sample-{n:04d}.nii.gz', preprocess.invert(prepare, record, image[None]), frame)
-        figure = report.grid(report.tiles([middle(image) for image in images[:48]]))
+        figure = report.grid(report.tiles([report.middle(image) for image in images[:48]]))
     clock.lap('infer')
     result = {
         **experiment.headline('sample', config, manifest),
@@ -160,12 +160,7 @@ def version(config: Config, trained: Model, prepare: preprocess.Preprocess, draw
     name = f'{Path(frame.name).name.removesuffix(suffix)}-{n:04d}.nii.gz'
     volumes.write(folder.outputs / name, preprocess.invert(prepare, record, drawn), volume.frame)
     half = len(examples) // 2
-    return [[middle(examples[half])], [middle(drawn[half])]]
-
-
-def middle(image: np.ndarray) -> np.ndarray:
-    """A slice to look at: the first channel of an image, or of the middle of a volume."""
-    return image[..., 0] if image.ndim == 3 else image[:, :, image.shape[2] // 2, 0]
+    return [[report.middle(examples[half])], [report.middle(drawn[half])]]
 
 
 def calls(config: Config) -> int:

@@ -19,7 +19,7 @@ from jaxdiff import experiment, grids, model, plans, report
 from jaxdiff.data import loader
 from jaxdiff.data.datasets import Dataset, open_dataset
 from jaxdiff.data.preprocess import to_json
-from jaxdiff.data.source import Source
+from jaxdiff.data.source import stack
 from jaxdiff.experiment import Bar, Evaluation, option
 from jaxdiff.metrics import distributions, synthesis
 from jaxdiff.model import Model
@@ -58,14 +58,17 @@ class Config(experiment.Config):
 
 PRESETS = {
     'smoke': dict(
-        subjects=4, held_out=4, size=32, spacing=6.0, widths=(8, 16), attention=(False, True), blocks=1, batch=4, steps=4, samples=8, sample_steps=2,
-        save_every=2, evaluations=1,
+        subjects=4, held_out=4, size=32, spacing=6.0, widths=(8, 16), attention=(False, True), blocks=1, batch=4, steps=4, save_every=2,
+        samples=8, sample_steps=2, evaluations=1,
     ),
     'cpu': {},
-    'gpu': dict(size=128, spacing=1.5, widths=(96, 144, 192, 288), attention=(False, False, True, True), batch=64, steps=20000, dtype='bfloat16', ema=0.9995),
+    'gpu': dict(
+        size=128, spacing=1.5, widths=(96, 144, 192, 288), attention=(False, False, True, True), batch=64, steps=20000, dtype='bfloat16',
+        ema=0.9995,
+    ),
     'paper': dict(
-        dims=3, size=128, spacing=1.5, widths=(64, 128, 192, 256), attention=(False, False, False, True), patch=1, batch=8, steps=400000, rate=1e-4,
-        dtype='bfloat16', remat=True, ema=0.9999,
+        dims=3, size=128, spacing=1.5, widths=(64, 128, 192, 256), attention=(False, False, False, True), patch=1, batch=8, steps=400000,
+        rate=1e-4, dtype='bfloat16', remat=True, ema=0.9999,
     ),
 }  # fmt: skip
 
@@ -81,9 +84,9 @@ def plan(config: Config, data: Dataset) -> tuple[plans.Plan, ...]:
     *spatial, channels = data.shape
     told = data.train.example(0)['covariates'].shape if config.condition else None
     network = {
-        'name': 'unet', 'channels': channels, 'dims': config.dims, 'widths': config.widths, 'blocks': config.blocks, 'attention': config.attention,
-        'patch': config.patch, 'coordinates': True, 'norm': 'adaptive', 'groups': 8, 'vector': told[0] if told else 0, 'dtype': config.dtype,
-        'remat': (True,) * len(config.widths) if config.remat else (),
+        'name': 'unet', 'channels': channels, 'dims': config.dims, 'widths': config.widths, 'blocks': config.blocks,
+        'attention': config.attention, 'patch': config.patch, 'coordinates': True, 'norm': 'adaptive', 'groups': 8,
+        'vector': told[0] if told else 0, 'dtype': config.dtype, 'remat': (True,) * len(config.widths) if config.remat else (),
     }  # fmt: skip
     card = {
         'subjects': config.subjects,
@@ -134,7 +137,7 @@ def show(config: Config, models: dict[str, Model], data: Dataset, folder: Workdi
     told = covariates_of(data, np.arange(16) * data.test.size // 16) if config.condition else {}
     samples = sampler(trained, config)(trained.params, jax.random.key(config.seed), 16, **told)
     real = np.stack([data.test.example(i * data.test.size // 16)['image'] for i in range(16)])
-    side = report.tiles([*map(middle, real), *map(middle, samples)], 8)
+    side = report.tiles([*map(report.middle, real), *map(report.middle, samples)], 8)
     labels = ['real', 'real', 'sample', 'sample']
     steps = [json.loads(line) for line in (folder.root / 'metrics.jsonl').read_text().splitlines()]
     curve = report.curves(
@@ -143,8 +146,8 @@ def show(config: Config, models: dict[str, Model], data: Dataset, folder: Workdi
     return [
         report.Section('Samples', 'Real images of subjects that the model has not seen, and images that it drew from noise.', [
             report.picture(
-                report.grid(side, labels=labels), f'{config.sample_steps} steps of Heun\'s method.', alt='two rows of real images above two rows of samples',
-                path=folder.figures / 'samples.png',
+                report.grid(side, labels=labels), f'{config.sample_steps} steps of Heun\'s method.',
+                alt='two rows of real images above two rows of samples', path=folder.figures / 'samples.png',
             ),
         ]),
         report.Section('Training', '', [
@@ -159,19 +162,9 @@ def sampler(trained: Model, config: Config) -> Callable[..., np.ndarray]:
     return drawer(trained, times=times, size=min(config.samples, 60))
 
 
-def stack(source: Source) -> np.ndarray:
-    """All images of a source, (n, *shape)."""
-    return np.stack([source.example(i)['image'] for i in range(source.size)])
-
-
 def covariates_of(data: Dataset, rows: np.ndarray) -> dict[str, np.ndarray]:
     """What the network is told of these test examples."""
     return {'vector': np.stack([data.test.example(int(i))['covariates'] for i in rows])}
-
-
-def middle(image: np.ndarray) -> np.ndarray:
-    """A slice to look at: the image itself, or the middle of a volume."""
-    return image[..., 0] if image.ndim == 3 else image[:, :, image.shape[2] // 2, 0]
 
 
 BARS = (Bar('kernel_distance_ratio', '<=', 0.5), Bar('memorised_5', '<=', 0.15))

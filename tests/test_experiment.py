@@ -60,7 +60,9 @@ def test_bar_refuses_nan():
 
 
 def test_verdict_is_the_mean_less_one_deviation_and_controls_must_miss():
-    seen = [Evaluation({'ap': value}, {'chance': {'ap': 0.1}}, {'untrained': {'ap': control}}) for value, control in ((0.5, 0.1), (0.7, 0.2))]
+    seen = [
+        Evaluation({'ap': value}, {'chance': {'ap': 0.1}}, {'untrained': {'ap': control}}) for value, control in ((0.5, 0.1), (0.7, 0.2))
+    ]
     result = verdict(seen, [Bar('ap', '>=', 0.45)])
     assert result['passed'] and result['bars'][0]['value'] == pytest.approx(0.6)
     assert not verdict(seen, [Bar('ap', '>=', 0.5)])['passed']  # 0.6 - sqrt(0.02) < 0.5

@@ -1,22 +1,15 @@
 """A virtual population of brains, warped out of the MNI152 head that nilearn carries: real anatomy without a download.
 
-Subject i of population s is a pure function of (s, i): covariates, a warp of the template (`warps`), tissue probabilities
-carried along, images synthesised from them (`contrasts`), and if asked a lesion (`lesions`). With the warped template's
-p of grey, white and fluid, a subject of atrophy a and cortical thickness d has
-
-    p_fluid' = p_fluid e^a / Z,    p_grey' = p_grey e^d / Z,    p_white' = p_white / Z,    sum p' = sum p,              (1)
-
-and its ventricles are opened by adding to the velocity of the warp k times the gradient, of maximum 1, of the smoothed
-ventricle map. Both a and k grow with age, and scatter. Only the voxels asked for are computed.
-World coordinates are millimetres, RAS+.
+Subject i of population s is a pure function of (s, i): a person (`anatomy`), images synthesised from its tissues (`contrasts`)
+and if asked a lesion (`lesions`). Only the voxels asked for are computed. World coordinates are millimetres, RAS+.
 """
 
-from functools import cache
 from typing import NamedTuple
 
 import numpy as np
 
-from jaxdiff.data import contrasts, lesions, warps
+from jaxdiff.data import contrasts, lesions
+from jaxdiff.data.anatomy import RANGES, Anatomy, Tissue, anatomy, look, points
 from jaxdiff.data.source import Source
 from jaxdiff.data.store import stored
 from jaxdiff.data.templates import fingerprint, templates
@@ -25,7 +18,6 @@ from jaxdiff.types import UserError
 GENERATOR = 1  # to be raised when the same recipe gives other brains
 LABELS = ('background', 'fluid', 'grey', 'white', 'ventricle')
 LESIONS = (*lesions.KINDS, 'mixed')
-RANGES = {'age': (20.0, 90.0), 'sex': (0.0, 1.0), 'ventricles': (0.0, 60.0), 'brain': (800.0, 1600.0)}  # years, -, ml, ml
 
 
 class Recipe(NamedTuple):
@@ -37,25 +29,6 @@ class Recipe(NamedTuple):
     shape: tuple[int, ...] = (64, 64, 12)  # voxels
     centre: tuple[float, ...] = (0.0, -17.0, 10.5)  # world coordinates of the middle of the field of view, mm
     lesion: str | None = None  # of LESIONS; 'mixed' is a tumour (bright on T1) or a stroke (dark) with equal chance
-
-
-class Anatomy(NamedTuple):
-    """A subject before any scan."""
-
-    warp: warps.Warp
-    atrophy: float  # a of equation (1)
-    thickness: float  # d of equation (1)
-    covariates: dict[str, float]  # of RANGES: age in years, sex 0 or 1, volumes of ventricles and brain (grey and white) in ml
-
-
-class Tissue(NamedTuple):
-    """What a subject is made of at some points."""
-
-    inside: np.ndarray  # (N,) indices of the points inside the head
-    probabilities: np.ndarray  # (3, N) grey, white, fluid: equation (1)
-    ventricle: np.ndarray  # (N,) the part of fluid that belongs to the ventricles, in [0, 1]
-    residual: np.ndarray  # (N,) T1 of the template that its tissues do not explain
-    texture: np.ndarray  # (N,) unit-variance grain
 
 
 class Subject(NamedTuple):
@@ -76,18 +49,18 @@ def subject(recipe: Recipe, index: int) -> Subject:
     recipe = checked(recipe)
     build, injury, *streams = np.random.default_rng([recipe.seed, index]).spawn(2 + len(contrasts.CONTRASTS))
     body = anatomy(build)
-    points = _points(affine(recipe), recipe.shape)
-    tissue = inspect(body, points, templates(_step(recipe.spacing)))
-    points = points[:, tissue.inside]
+    field = points(affine(recipe), recipe.shape)
+    tissue = look(body, field, templates(_step(recipe.spacing)))
+    there = field[:, tissue.inside]
     lesion = _injure(injury, recipe, body) if recipe.lesion else None
-    covered = lesions.extent(lesion, points) * (tissue.probabilities.sum(0) > 0.5) if lesion else np.zeros(points.shape[1])
+    covered = lesions.extent(lesion, there) * (tissue.probabilities.sum(0) > 0.5) if lesion else np.zeros(there.shape[1], np.float32)
 
     def channel(name: str, rng: np.random.Generator) -> np.ndarray:
         scan = contrasts.scan(rng, name)
         signal = contrasts.signal(scan, tissue.probabilities, tissue.residual, tissue.texture)
         if lesion:
-            signal = lesions.draw(lesion, signal, covered, contrasts.CONTRASTS[name].lesion[lesion.kind], points)
-        return contrasts.acquire(rng, scan, signal, points)
+            signal = lesions.draw(lesion, signal, covered, contrasts.CONTRASTS[name].lesion[lesion.kind], there)
+        return contrasts.acquire(rng, scan, signal, there)
 
     def whole(values: np.ndarray) -> np.ndarray:
         """Values (N, ...) of the head's voxels on the full grid, zero around."""
@@ -106,36 +79,6 @@ def subject(recipe: Recipe, index: int) -> Subject:
     )
 
 
-def anatomy(rng: np.random.Generator) -> Anatomy:
-    """A random subject: its age opens the ventricles and thins the cortex, its sex sets the size of the head."""
-    normal = lambda: np.clip(rng.standard_normal(), -2.2, 2.2)
-    age, sex = rng.uniform(20, 90), float(rng.integers(2))
-    old = (age - 20) / 70
-    opening = np.clip(-2 + 7.5 * old**1.5 + 1.5 * normal(), -2.5, 7.5)
-    velocity = opening * _outward() + rng.uniform(1.5, 2.5) * warps.noise(rng, rng.uniform(12, 17)) + rng.uniform(0.6, 1.1) * warps.noise(rng, 6)
-    matrix, offset = warps.affine(rng, 0.88 + 0.03 * sex)
-    warp = warps.Warp(matrix, offset, warps.exponential(velocity))
-    body = Anatomy(warp, -0.4 + 1.3 * old**1.5 + 0.2 * normal(), 0.2 * normal(), {})
-    return body._replace(covariates={'age': age, 'sex': sex} | _measure(body))
-
-
-def inspect(body: Anatomy, points: np.ndarray, template: 'templates') -> Tissue:
-    """The tissue of a subject at its world points (3, N) in mm."""
-    x = (warps.apply(body.warp, points) - template.origin[:, None]) / np.float32(template.step)
-    reach = np.array(template.maps.shape[1:])[:, None] - 1
-    near = np.flatnonzero(((x > 0) & (x < reach)).all(0))
-    grey, white, fluid, ventricle, residual = warps.interpolate(template.maps, x[:, near])
-    head = grey + white + fluid
-    kept = head > 0.1
-    grey, white, fluid, ventricle, residual, head = (m[kept] for m in (grey, white, fluid, ventricle, residual, head))
-    part = np.clip(ventricle / np.maximum(fluid, 1e-6), 0, 1)
-    weighted = np.stack([grey * np.float32(np.exp(body.thickness)), white, fluid * np.float32(np.exp(body.atrophy))])
-    probabilities = weighted * np.minimum(head, 1) / weighted.sum(0)
-    inside = near[kept]
-    texture = warps.interpolate(_grain()[None], x[:, near][:, kept] * np.float32(template.step / 2), mode='grid-wrap')[0]
-    return Tissue(inside, probabilities, part, residual, texture)
-
-
 def affine(recipe: Recipe) -> np.ndarray:
     """(4, 4) float64 from voxel indices to world coordinates in mm."""
     spacing, middle = np.asarray(recipe.spacing, float), (np.asarray(recipe.shape) - 1) / 2
@@ -149,9 +92,9 @@ def slices(recipe: Recipe, first: int, count: int, *, keep: bool = True) -> Sour
 
     Each has 'image' (X, Y, C) in [-1, 1], 'labels' (X, Y) uint8, 'covariates' float32 of about [0, 1] (the manifest names them;
     the last is the height of the slice in the field of view) and, when the recipe has a lesion, 'mask' (X, Y, 1), 1 in the lesion."""
-    depth = recipe.shape[2]
 
     def make(index: int) -> dict[str, np.ndarray]:
+        depth = recipe.shape[2]
         arrays = _arrays(recipe, index)
         known = np.repeat(arrays.pop('covariates')[None], depth, 0)
         height = np.linspace(0, 1, depth, dtype=np.float32)[:, None]
@@ -175,8 +118,14 @@ def checked(recipe: Recipe) -> Recipe:
         raise UserError(f'brain lesion {recipe.lesion!r} unknown; choose from {", ".join(LESIONS)}')
     sizes = (recipe.spacing, recipe.shape, recipe.centre)
     if any(len(size) != 3 for size in sizes) or min(*recipe.spacing, *recipe.shape) <= 0 or recipe.seed < 0:
-        raise UserError('brains need three positive spacings in mm, three positive sizes in voxels, three centre coordinates and a seed >= 0')
-    numbers = {'spacing': tuple(map(float, recipe.spacing)), 'shape': tuple(map(int, recipe.shape)), 'centre': tuple(map(float, recipe.centre))}
+        raise UserError(
+            'brains need three positive spacings in mm, three positive sizes in voxels, three centre coordinates and a seed >= 0'
+        )
+    numbers = {
+        'spacing': tuple(map(float, recipe.spacing)),
+        'shape': tuple(map(int, recipe.shape)),
+        'centre': tuple(map(float, recipe.centre)),
+    }
     return recipe._replace(seed=int(recipe.seed), contrasts=tuple(recipe.contrasts), **numbers)
 
 
@@ -212,26 +161,9 @@ def _label(tissue: Tissue) -> np.ndarray:
     return np.where(grey + white + fluid > 0.5, label, 0).astype(np.uint8)
 
 
-def _points(affine: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """World coordinates (3, N) of all voxels, the last axis of the grid fastest."""
-    index = np.indices(shape, np.float32).reshape(3, -1)
-    return (np.float32(np.diag(affine)[:3, None]) * index + np.float32(affine[:3, 3:])).astype(np.float32)
-
-
 def _step(spacing: tuple[float, ...]) -> int:
     """Resolution in mm of the template to sample at this spacing: coarser ones keep gyri from aliasing."""
     return 1 if min(spacing) < 2.5 else 2 if min(spacing) < 5 else 4
-
-
-def _measure(body: Anatomy) -> dict[str, float]:
-    """Volumes in ml, on a grid of 6 mm over the whole head."""
-    low, step = np.array([-87.0, -117.0, -87.0]), 6.0
-    grid = np.diag([step, step, step, 1.0])
-    grid[:3, 3] = low
-    tissue = inspect(body, _points(grid, (30, 34, 32)), templates(4))
-    grey, white, fluid = tissue.probabilities
-    millilitres = step**3 / 1000
-    return {'ventricles': float(millilitres * (fluid * tissue.ventricle).sum()), 'brain': float(millilitres * (grey + white).sum())}
 
 
 def _injure(rng: np.random.Generator, recipe: Recipe, body: Anatomy) -> lesions.Lesion:
@@ -240,25 +172,8 @@ def _injure(rng: np.random.Generator, recipe: Recipe, body: Anatomy) -> lesions.
     extent = np.asarray(recipe.spacing) * recipe.shape
     shape = np.maximum(np.rint(0.8 * extent / 6), 1).astype(int)
     grid = affine(recipe._replace(spacing=tuple(0.8 * extent / shape), shape=tuple(shape)))
-    points = _points(grid, shape)
-    tissue = inspect(body, points, templates(4))
-    return lesions.lesion(rng, kind, points[:, tissue.inside], tissue.probabilities)
-
-
-@cache
-def _outward() -> np.ndarray:
-    """(3, *warps.SHAPE) gradient, of maximum norm 1, of the ventricle map smoothed by 7 mm, on the velocity grid."""
-    from scipy.ndimage import gaussian_filter
-
-    template = templates(2)
-    smooth = gaussian_filter(template.maps[3], 7 / template.step)
-    nodes = np.indices(warps.SHAPE, np.float32) * np.float32(warps.STEP) + warps.ORIGIN[:, None, None, None]
-    field = warps.interpolate(smooth[None], (nodes - template.origin[:, None, None, None]) / np.float32(template.step), 'constant')[0]
-    gradient = np.stack(np.gradient(field))
-    return (gradient / np.linalg.norm(gradient, axis=0).max()).astype(np.float32)
-
-
-@cache
-def _grain() -> np.ndarray:
-    """(64, 64, 64) periodic unit-variance white noise: the grain of every brain, deformed with it."""
-    return np.random.default_rng(0).standard_normal((64, 64, 64), np.float32)
+    candidates = points(grid, shape)
+    tissue = look(body, candidates, templates(4))
+    if not tissue.inside.size:
+        raise UserError('no brain in the field of view to place a lesion in; move the centre or enlarge shape x spacing')
+    return lesions.lesion(rng, kind, candidates[:, tissue.inside], tissue.probabilities)

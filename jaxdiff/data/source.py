@@ -20,3 +20,8 @@ def digest(manifest: dict) -> str:
     """sha256, in hexadecimal, of the manifest as JSON; independent of the order of its keys."""
     text = json.dumps(manifest, sort_keys=True, separators=(',', ':'))
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def stack(source: Source, name: str = 'image') -> np.ndarray:
+    """One array of every example, (size, ...)."""
+    return np.stack([source.example(i)[name] for i in range(source.size)])

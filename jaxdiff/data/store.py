@@ -6,6 +6,7 @@ The folder is $JAXDIFF_CACHE, else jaxdiff in $XDG_CACHE_HOME or ~/.cache.
 """
 
 import os
+import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -39,7 +40,9 @@ def stored(manifest: dict, indices: range, make: Callable[[int], dict[str, np.nd
             path.parent.mkdir(parents=True, exist_ok=True)
             _write(path, indices, make, title)
         except OSError as error:
-            raise UserError(f'cannot keep the data in {path.parent} ({error.strerror}); set JAXDIFF_CACHE to a folder with space') from error
+            raise UserError(
+                f'cannot keep the data in {path.parent} ({error.strerror}); set JAXDIFF_CACHE to a folder with space'
+            ) from error
         table = _open(path)
     return Source(len(table), lambda i: _decode(table[i]), manifest)
 
@@ -47,7 +50,7 @@ def stored(manifest: dict, indices: range, make: Callable[[int], dict[str, np.nd
 def _open(path: Path) -> np.ndarray | None:
     try:
         return np.load(path, mmap_mode='r')
-    except (OSError, ValueError):  # absent, or cut short by a full disk: make it again
+    except (OSError, ValueError, EOFError):  # absent, or cut short by a full disk: make it again
         return None
 
 
@@ -72,7 +75,8 @@ def _fill(allocate: Callable[[np.dtype, int], np.ndarray], indices: range, make,
     def place(position: int) -> None:
         table[position * n : (position + 1) * n] = _encode(make(indices[position]))
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool, tqdm(total=len(indices), initial=1, desc=title, unit='subject') as bar:
+    bar = tqdm(total=len(indices), initial=1, desc=title, unit='subject', mininterval=0.1 if sys.stderr.isatty() else 30)
+    with bar, ThreadPoolExecutor(os.cpu_count()) as pool:
         for _ in pool.map(place, range(1, len(indices))):
             bar.update()
     return table

@@ -1,7 +1,7 @@
 """What a person looks at: pictures of anatomy, curves, one self-contained HTML page per run, and the table of all results."""
 
 from jaxdiff.report.page import Section, Table, page, results_table
-from jaxdiff.report.pictures import AXIAL, ORTHOGONAL, Picture, anomalies, curves, grid, orthogonal, picture, tiles
+from jaxdiff.report.pictures import AXIAL, ORTHOGONAL, Picture, anomalies, curves, grid, middle, orthogonal, picture, tiles
 
 __all__ = [
     'AXIAL',
@@ -12,6 +12,7 @@ __all__ = [
     'anomalies',
     'curves',
     'grid',
+    'middle',
     'orthogonal',
     'page',
     'picture',

@@ -62,6 +62,11 @@ def tiles(images: Sequence[Slice], columns: int = 8) -> list[list[Slice | None]]
     return [row + [None] * (len(rows[0]) - len(row)) for row in rows]
 
 
+def middle(image):
+    """The slice of an image (X, Y, C), or the middle one of a volume (X, Y, Z, C), in its first channel, for a cell of `grid`."""
+    return image[..., 0] if image.ndim == 3 else image[:, :, image.shape[2] // 2, 0]
+
+
 def orthogonal(volume: np.ndarray, centre: tuple[int, int, int] | None = None) -> list[Slice]:
     """The axial, coronal and sagittal slices of a volume (X, Y, Z[, 1]) through `centre` (default: the middle), as a row of `grid`
     with `note=ORTHOGONAL`; voxels should be isotropic."""

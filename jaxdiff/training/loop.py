@@ -68,13 +68,12 @@ def run(
       NonFinite: at the first non-finite loss or gradient norm.
       Interrupted: after SIGTERM or SIGINT, the state being saved. A second signal stops at once.
     """
-    first = n = int(jax.device_get(state.step))
+    first = int(jax.device_get(state.step))
     if first >= steps:
         return state
     shardings = jax.tree.map(lambda leaf: leaf.sharding, state)
-    state = jax.tree.map(
-        lambda leaf: leaf if leaf.committed else jax.device_put(leaf, leaf.sharding), state
-    )  # else step two compiles again
+    # Committed to where it lives from the start, as the first step's result will be: otherwise the second step compiles again.
+    state = jax.tree.map(lambda leaf: leaf if leaf.committed else jax.device_put(leaf, leaf.sharding), state)
     advance = jax.jit(step, donate_argnums=0, out_shardings=(shardings, None))
     pending = deque()
     with (

@@ -25,12 +25,13 @@ class TrainState(NamedTuple):
 def init_state(params: Params, optimizer: optax.GradientTransformation, key: Key) -> TrainState:
     """The state before the first step. Every leaf is a copy, so that donating the state leaves the caller's `params` and `key` alive."""
     params, key = jax.tree.map(lambda leaf: jnp.array(leaf, copy=True), (params, key))
-    return TrainState(jnp.zeros((), jnp.int32), params, jax.tree.map(average_dtype, params), optimizer.init(params), key)
+    return TrainState(jnp.zeros((), jnp.int32), params, jax.tree.map(first_average, params), optimizer.init(params), key)
 
 
-def average_dtype(leaf: Array) -> Array:
-    """A copy of a leaf as its running average is kept: bfloat16 has too few digits to add a thousandth."""
-    return jnp.array(leaf, jnp.promote_types(leaf.dtype, jnp.float32) if jnp.issubdtype(leaf.dtype, jnp.floating) else None, copy=True)
+def first_average(leaf: Array) -> Array:
+    """A float32 copy: bfloat16 has too few digits to add a thousandth. Leaves that are not floating keep their type."""
+    floating = jnp.issubdtype(leaf.dtype, jnp.floating)
+    return jnp.array(leaf, jnp.promote_types(leaf.dtype, jnp.float32) if floating else leaf.dtype, copy=True)
 
 
 def state_digest(state: Any) -> str:

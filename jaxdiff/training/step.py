@@ -95,7 +95,9 @@ def micro_batches(keys: Key, batch: Batch, count: int) -> list[tuple[Key, Batch]
 
 
 def after(total, examples):
-    """The same examples, but known only once `total` is. Otherwise the compiler interleaves the micro-batches and none of the memory
-    is saved; an `optimization_barrier` is dropped too early on CPU to prevent that."""
-    zero = 0 * sum(jnp.ravel(leaf)[0] for leaf in jax.tree.leaves(total))
+    """The same examples, known only once all of `total` is: a zero computed from it is added.
+
+    Otherwise the compiler interleaves the micro-batches and saves no memory; on CPU it drops an `optimization_barrier` too early.
+    """
+    zero = 0 * sum(jnp.max(leaf) for leaf in jax.tree.leaves(total))
     return jax.tree.map(lambda leaf: leaf + zero.astype(leaf.dtype) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf, examples)

@@ -79,12 +79,17 @@ def files(checkpoint, name='*'):
 
 
 def flip_bits(checkpoint):
-    """Orbax reads a good part of such damage without noticing."""
     for path in files(checkpoint / 'state'):
         raw = np.frombuffer(path.read_bytes(), np.uint8).copy()
         if path.parent.name == 'd' and raw.size > 1000:
             raw[raw.size // 4 :: raw.size // 4] ^= 1
             path.write_bytes(raw.tobytes())
+
+
+def other_contents(checkpoint):
+    """Readable, but not what was saved: what orbax makes of many a flipped bit."""
+    shutil.rmtree(checkpoint / 'state')
+    shutil.copytree(checkpoint.parent / '4' / 'state', checkpoint / 'state')
 
 
 def another_shape(checkpoint):
@@ -108,6 +113,7 @@ DAMAGE = {
     'description truncated': lambda checkpoint: truncate(checkpoint / 'about' / 'metadata'),
     'description removed': lambda checkpoint: shutil.rmtree(checkpoint / 'about'),
     'description of something else': lambda checkpoint: (checkpoint / 'about' / 'metadata').write_text('[1, 2]'),
+    'other contents': other_contents,
     'another shape described': another_shape,
     'state removed': lambda checkpoint: shutil.rmtree(checkpoint / 'state'),
     'empty': lambda checkpoint: [shutil.rmtree(checkpoint), checkpoint.mkdir()],

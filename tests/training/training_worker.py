@@ -75,6 +75,13 @@ def over(mesh):
     return {'shardings': partial(parallel.state_shardings, mesh, smallest=1), 'place': partial(parallel.place_batch, mesh)}
 
 
+def evaluate(params, mesh):
+    """The mean loss of five examples by both runners, which each process computes alone."""
+    keys, examples = jax.random.split(jax.random.key(9), 5), {'image': np.stack([example(index)['image'] for index in range(5)])}
+    fn = lambda *one: loss(*one)[0]
+    return [f'{run(params, keys, examples).mean():.4f}' for run in (parallel.shard(fn, mesh), parallel.pmap(fn))]
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument('workdir')
@@ -99,7 +106,8 @@ def main():
     except Interrupted as interruption:
         print('interrupted', interruption.step, flush=True)
         sys.exit(130)
-    print('digests', *(state_digest(state) for state in trained.values()), flush=True)
+    evaluated = evaluate(trained['toy'].ema, mesh)
+    print('digests', *(state_digest(state) for state in trained.values()), *evaluated, flush=True)
 
 
 if __name__ == '__main__':
