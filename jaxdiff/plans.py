@@ -102,7 +102,43 @@ def train(plans: Sequence[Plan], folder: Workdir, *, seed: int, save_every: int,
         name, stem = plan.stage.name, folder.root / plan.stage.name
         kept = cache and cache / digest(plan.recipe)
         if kept and kept.with_suffix('.npz').exists():
-            state = f'{16 * numbers / 2**20:,.0f} MiB of training state before activations'
+            print(f'{name}: trained before by the same recipe, taken from {kept}.npz')
+            found = model.load(kept)
+            done[name] = Trained(found, found.card['state_digest'])
+            continue
+        model.save_card(plan.blank, stem)
+        shardings, place = functools.partial(parallel.state_shardings, plan.mesh), functools.partial(parallel.place_batch, plan.mesh)
+        states = stages.train([plan.stage], folder.root, jax.random.key(seed), shardings=shardings, place=place, save_every=save_every)
+        seen = state_digest(states[name])
+        trained = plan.finish(states[name])
+        trained = trained._replace(card={**trained.card, 'recipe': plan.recipe, 'state_digest': seen})
+        for place in (stem, kept) if kept else (stem,):
+            place.parent.mkdir(parents=True, exist_ok=True)
+            model.save(trained, place)
+        done[name] = Trained(trained, seen)
+    return done
+
+
+def unfinished(root: Path, name: str) -> Model:
+    """The model of an interrupted training, from the averaged parameters of its newest readable checkpoint.
+
+    Raises `UserError` where the workdir has no card of that name or no checkpoint that can be read.
+    """
+    blank = model.load_card(root / name)
+    like = jax.eval_shape(lambda params: init_state(params, optimizer.adam(1.0, 1), jax.random.key(0)), model.shapes(blank))
+    state = checkpoint.restore(root / 'checkpoints' / name, like)
+    if state is None:
+        raise UserError(f'{root}: no trained model and no checkpoint yet; train longer or name another workdir')
+    return blank._replace(params=jax.device_get(state.ema))
+
+
+def forecast(plans: Sequence[Plan]) -> dict[str, Any]:
+    """Print what each plan would train, without training: parameters, steps, and the memory that the training state alone takes."""
+    told = {}
+    for plan in plans:
+        numbers = model.count(model.shapes(plan.blank))
+        told[plan.stage.name] = {'parameters': numbers, 'steps': plan.stage.steps, 'state_bytes': 16 * numbers}
+        state = f'{16 * numbers / 2**20:,.0f} MiB of training state before activations'
         print(f'{plan.stage.name}: {numbers:,} parameters, {plan.stage.steps:,} steps, {state}')
     return told
 
