@@ -136,7 +136,7 @@ def drawing(config: Config, trained: Model, untrained: Model, train: np.ndarray,
     """Metrics, baselines and controls of the samples; the samples, what they are nearest to, and what they were compared with."""
     against = synthesis.reference(train, held_out)
     rng = np.random.default_rng(config.seed)
-    times = grids.log_snr(model.make_path(trained.path), config.steps)
+    times = grids.uniform(model.make_path(trained.path), config.steps)
     draw = sampling.drawer(trained, times=times, size=min(config.samples, 50), name='drawing brains')
     drawn, noise = draw(trained.params, key, config.samples), draw(untrained.params, key, config.controls)
     gaussian = distributions.pca_gaussian(train)(rng, config.samples)
@@ -203,7 +203,7 @@ def restorer(config: Config, trained: Model, repeats: int, name: str):
 
 def grid(config: Config, trained: Model, depth: float) -> jax.Array:
     """Times of a restoration from `depth`."""
-    return grids.log_snr(model.make_path(trained.path), config.walk, start=depth)
+    return grids.uniform(model.make_path(trained.path), config.walk, start=depth)
 
 
 def precision(score: np.ndarray, where: Cases, median: int) -> float:
@@ -299,7 +299,7 @@ def show_filling(folder: Workdir, trained: Model, real: np.ndarray, key: jax.Arr
     image = real[len(real) // 2]
     across, along = np.indices(image.shape[:2])
     known = np.float32(np.square((across - 40) / 9) + np.square((along - 34) / 11) > 1)[..., None]
-    times = grids.log_snr(path, 60)
+    times = grids.uniform(path, 60)
 
     def one(params: Any, key: jax.Array) -> tuple[jax.Array, jax.Array]:
         denoise = model.denoiser(trained._replace(params=params))

@@ -129,7 +129,7 @@ def drawer(config: Config, trained: Model, told: dict[str, np.ndarray]) -> Calla
     """(images (n, *shape), seed) -> one sample from each, noised to the depth first; new images start from noise alone."""
     path = model.make_path(trained.path)
     solver = SOLVERS[config.solver](path)
-    times = grids.log_snr(path, config.steps, start=config.depth * path.end if config.data else None)
+    times = grids.uniform(path, config.steps, start=config.depth * path.end if config.data else None)
 
     def denoiser(params: Any) -> Denoiser:
         conditioned = lambda told: model.denoiser(trained._replace(params=params), **told)

@@ -41,6 +41,8 @@ class Config:
     dry_run: bool = option(False, 'say what would run and what it costs, then stop')
     check: bool = option(False, 'exit with status 1 when a bar is missed')
     receipts: str = option('', 'folder to write the aggregate receipt to, results in the repository')
+    models: str = option('', 'folder of trained models shared by content: one trained before by the same recipe is taken from there')
+    retrain: bool = option(False, 'train even what --models holds')
     compilation_cache: str = option('', 'folder that keeps compiled programs between runs')
 
 
@@ -87,6 +89,7 @@ def main(config_class: type[Config], presets: Mapping[str, Mapping[str, Any]], r
     def start(config: Config) -> None:
         try:
             parallel.use_cores()
+            parallel.initialize()
             logging.set_verbosity(logging.WARNING)  # libraries tell every file they open
             if config.compilation_cache:
                 jax.config.update('jax_compilation_cache_dir', config.compilation_cache)
@@ -166,7 +169,6 @@ def run(
     bars: Sequence[Bar] = (),
     evaluations: int = 3,
     save_every: int = 500,
-    cache: Path | None = None,
 ) -> dict[str, Any]:
     """Open the data, train what `plan(config, data)` asks for, evaluate, and write the workdir; returns what result.json holds.
 
@@ -179,6 +181,7 @@ def run(
     if config.dry_run:
         return plans.forecast(todo)
     folder = open_workdir(config, data.manifest, name=name.rpartition('/')[2])
+    cache = Path(config.models) if config.models and not config.retrain else None
     trained = plans.train(todo, folder, seed=config.seed, save_every=save_every, cache=cache)
     clock.lap('train')
     models = {label: each.model for label, each in trained.items()}

@@ -56,6 +56,9 @@ def open_workdir(config: Any, manifest: Mapping[str, Any], *, name: str) -> Work
     Raises `UserError` where the folder holds another run, was made with other flags, or saw other data.
     """
     root = Path(config.workdir) if config.workdir else _default(name, config.resume)
+    folder = Workdir(root)
+    if jax.process_index():  # process 0 checks and writes for all
+        return folder
     settings = {name: value for name, value in _plain(dataclasses.asdict(config)).items() if name not in ASIDE}
     seen = digest(manifest)
     if (root / 'config.json').exists():
@@ -75,7 +78,6 @@ def open_workdir(config: Any, manifest: Mapping[str, Any], *, name: str) -> Work
             raise UserError(f'{root}: made from other data; put the same files back or name another --workdir')
     elif root.exists() and (not root.is_dir() or any(root.iterdir())):
         raise UserError(f'{root}: exists and is not a workdir; name another --workdir')
-    folder = Workdir(root)
     for part in (folder.outputs, folder.figures):
         part.mkdir(parents=True, exist_ok=True)
     write_json(root / 'config.json', {'config': settings, 'data': seen, 'manifest': manifest, **environment()})

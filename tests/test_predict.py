@@ -64,12 +64,18 @@ def test_the_exact_denoiser_gives_the_exact_score_and_flow(path):
 @every_path
 def test_conversions_are_finite_at_both_ends_of_time(path):
     x, value = jnp.array([0.3, -1.0]), jnp.array([-0.2, 0.7])
-    for t, (a, b) in itertools.product((0.0, path.end), itertools.product(predict.KINDS, repeat=2)):
-        convert = lambda value, t=t, a=a, b=b: predict.convert(path, value, x, jnp.float32(t), source=a, target=b)
-        for array in (convert(value), jax.grad(lambda value: convert(value).sum())(value)):  # noqa: B023
-            assert jnp.all(jnp.isfinite(array)) and array.dtype == jnp.float32, (t, a, b)
+    pairs = list(itertools.product(predict.KINDS, repeat=2))
+
+    def converted(value, t):
+        return {(a, b): predict.convert(path, value, x, t, source=a, target=b) for a, b in pairs}
+
+    both = jax.jit(jax.vmap(lambda t: (converted(value, t), jax.jacfwd(converted)(value, t))))
+    values, slopes = both(jnp.array([0.0, path.end]))
+    for pair in pairs:
+        for array in (values[pair], slopes[pair]):
+            assert jnp.all(jnp.isfinite(array)) and array.dtype == jnp.float32, pair
     for kind in ('eps', 'v', 'velocity', 'score'):
-        np.testing.assert_allclose(predict.convert(path, value, x, 0.0, source=kind, target='x0'), x, atol=2e-3)
+        np.testing.assert_allclose(values[kind, 'x0'][0], x, atol=2e-3)
 
 
 def test_unknown_kinds_are_refused():

@@ -3,6 +3,7 @@ import pytest
 
 from jaxdiff.data import anatomy as people
 from jaxdiff.data.templates import templates
+from jaxdiff.data.warps import SHAPE, Warp, exponential
 
 
 @pytest.fixture(scope='module')
@@ -23,6 +24,14 @@ def test_covariates_are_plausible_and_age_opens_the_ventricles(population):
     assert age.min() >= 20 and age.max() <= 90 and set(sex) == {0.0, 1.0}
     assert np.corrcoef(age, ventricles)[0, 1] > 0.7
     assert brain.min() > 800 and brain.max() < 1700 and ventricles.min() > 4 and ventricles.max() < 60
+
+
+def test_the_outward_velocity_opens_the_ventricles_and_little_else():
+    still = Warp(np.eye(3, dtype=np.float32), np.zeros(3, np.float32), np.zeros((3, *SHAPE), np.float32))
+    person = lambda k: people.Anatomy(still._replace(displacement=exponential(k * people._outward())), 0.0, 0.0, {})
+    closed, usual, wide = (people._measure(person(k)) for k in (-2.0, 0.0, 6.0))
+    assert closed['ventricles'] < 0.85 * usual['ventricles'] and wide['ventricles'] > 1.6 * usual['ventricles']
+    assert abs(wide['brain'] / usual['brain'] - 1) < 0.05
 
 
 def test_volumes_agree_with_a_finer_grid(population):

@@ -25,7 +25,7 @@ def run(workdir, processes, devices, *options):
         for rank in range(processes)
     ]
     try:
-        said = [process.communicate(timeout=120)[0].splitlines() for process in started]
+        said = [process.communicate(timeout=400)[0].splitlines() for process in started]
     finally:
         for process in started:
             process.kill()

@@ -2,7 +2,7 @@
 
     python training_worker.py WORKDIR --steps=60 --pause=.01
 
-It prints 'ready' when the first batch is asked for, and the digest of the final state at the end.
+It prints the number of each step before it is taken, and at the end the digests of the final states.
 """
 
 import argparse
@@ -93,8 +93,8 @@ def main():
     parallel.initialize()
 
     def slowly(start):
-        print('ready', flush=True)
         for number, batch in enumerate(data(start), start + 1):
+            print('step', number, flush=True)
             time.sleep(args.pause)
             if number == args.stop and jax.process_index() == 0:
                 os.kill(os.getpid(), signal.SIGTERM)
