@@ -38,7 +38,7 @@ class Config(experiment.Config):
     steps: int = option(8, 'steps of the sampler', low=1)
     tuning: int = option(16, 'subjects with a lesion on whom depth, repeats and map are chosen', low=1)
     patients: int = option(32, 'subjects with a lesion on whom they are judged', low=1)
-    depths: tuple = option((0.3, 0.4, 0.5), 'noising depths to choose from, in path time', low=0.05, high=0.95)
+    depths: tuple = option((0.2, 0.3, 0.4), 'noising depths to choose from, in path time', low=0.05, high=0.95)
     repeats: tuple = option((2, 6), 'numbers of averaged restorations to choose from', low=1)
     walk: int = option(8, 'steps of a restoration', low=1)
     learning: int = option(120, 'steps of training from nothing', low=1)
