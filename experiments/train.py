@@ -120,9 +120,7 @@ def evaluate(config: Config, models: dict[str, Model], data: Dataset, seed: int)
     def judge(images: np.ndarray) -> dict[str, float]:
         return synthesis.assess(images, against)[0]
 
-    untrained = trained._replace(
-        params=model.init(trained, jax.random.key(seed), **{name: jnp.asarray(value[:1]) for name, value in told.items()})
-    )
+    untrained = trained._replace(params=model.init(trained, jax.random.key(seed)))
     draw, key = sampler(trained, config), jax.random.key(seed)
     metrics, control = (judge(draw(which.params, key, config.samples, **told)) for which in (trained, untrained))
     baseline = judge(distributions.pca_gaussian(against.train)(rng, config.samples))

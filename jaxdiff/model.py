@@ -56,10 +56,12 @@ def make_path(spec: dict) -> paths.GaussianPath:
     return _make(PATHS, spec)
 
 
-def init(model: Model, key: jax.Array, **conditioning: jax.Array) -> Params:
-    """Fresh parameters for the model's network; `conditioning` as the network takes it, with a batch axis of one."""
+def init(model: Model, key: jax.Array) -> Params:
+    """Fresh parameters for the model's network, conditioning included."""
     image = jnp.zeros((1, *model.card['shape']))
-    return jax.jit(make_network(model.network).init)(key, image, jnp.zeros(1), **conditioning)
+    # one random array after another: optimising that program takes longer than running it
+    quick = {'xla_backend_optimization_level': 0} if jax.default_backend() == 'cpu' else {}
+    return jax.jit(make_network(model.network).init, compiler_options=quick)(key, image, jnp.zeros(1))
 
 
 def denoiser(model: Model, **conditioning: jax.Array) -> Denoiser:
@@ -121,10 +123,8 @@ def shipped(name: str = 'brain') -> Model:
 
 def shapes(model: Model) -> Params:
     """Shapes and dtypes of the parameters, without making them."""
-    network = make_network(model.network)
-    image = jax.ShapeDtypeStruct((1, *model.card['shape']), jnp.float32)
-    conditioning = {name: jax.ShapeDtypeStruct((1, *shape), jnp.float32) for name, shape in model.card.get('conditioning', {}).items()}
-    return jax.eval_shape(network.init, jax.random.key(0), image, jax.ShapeDtypeStruct((1,), jnp.float32), **conditioning)
+    image, time = jnp.zeros((1, *model.card['shape'])), jnp.zeros(1)
+    return jax.eval_shape(make_network(model.network).init, jax.random.key(0), image, time)
 
 
 def count(params: Params) -> int:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 
 from jaxdiff import losses, model, parallel
 from jaxdiff.data import loader
@@ -81,7 +82,8 @@ def denoiser(
 
     def init(key: Key) -> TrainState:
         weights_key, state_key = jax.random.split(key)
-        return init_state(model.init(blank, weights_key), adam, state_key)
+        params = network.init(weights_key, jnp.zeros((1, *blank.card['shape'])), jnp.zeros(1))
+        return init_state(params, adam, state_key)
 
     data = functools.partial(
         _batches, source, batch, seed=seed, augment=augment, process_index=jax.process_index(), process_count=jax.process_count()

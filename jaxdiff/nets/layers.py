@@ -75,8 +75,9 @@ def per_channel(values: Array, x: Array) -> Array:
 
 
 def groups_of(channels: int, most: int = 32) -> int:
-    """The largest divisor of `channels` that is at most `most`."""
-    return max(n for n in range(1, most + 1) if channels % n == 0)
+    """The largest divisor of `channels` that is at most `most` and leaves four channels a group: alone in its group, a channel would lose
+    what the embedding adds to it."""
+    return max(n for n in range(1, most + 1) if channels % n == 0 and (n == 1 or 4 * n <= channels))
 
 
 def group_norm(x: Array, gain: Array, bias: Array, *, groups: int, silu: bool = True, eps: float = 1e-5) -> Array:
@@ -103,7 +104,7 @@ def group_norm(x: Array, gain: Array, bias: Array, *, groups: int, silu: bool = 
 
 
 class GroupNorm(nn.Module):
-    """Equation (1) with learned gain and bias; `groups=None` takes the largest divisor of the channels up to 32.
+    """Equation (1) with learned gain and bias; `groups=None` takes `groups_of` the channels.
 
     With `modulation` = (scale, shift), each (channels,), it is the adaptive one; scale = shift = 0 changes nothing.
     """

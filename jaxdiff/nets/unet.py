@@ -85,7 +85,7 @@ class UNet(nn.Module):
         resample: which axes are halved, such as (True, True, False) to keep the depth, or one such tuple per halving; None is all.
         skip: 'concat', or 'average' of the two.
         norm: 'add', equation (1), or 'adaptive', equation (2).
-        groups: of the group norms; None is the largest divisor of the width that is at most 32.
+        groups: of the group norms; None is `layers.groups_of` the width.
         learned_variance: whether to return a second set of channels.
         coordinates: whether the network sees the position of each pixel, -1 to 1 along each axis.
         labels: number of classes of `label`, 0 for none.

@@ -71,4 +71,8 @@ def begin(stage: Stage, folder: Path, key: Key, shardings: Callable[[Any], Any] 
     places = shardings(shapes) if shardings else jax.tree.map(lambda leaf: first, shapes)
     like = jax.tree.map(lambda leaf, place: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place), shapes, places)
     state = restore(folder, like)
-    return jax.jit(stage.init, out_shardings=places)(key) if state is None else state
+    if state is not None:
+        return state
+    # one random array after another: on a CPU, optimising that program takes far longer than running it
+    quick = {'xla_backend_optimization_level': 0} if jax.default_backend() == 'cpu' else {}
+    return jax.jit(stage.init, out_shardings=places, compiler_options=quick)(key)

@@ -97,7 +97,7 @@ def test_statistics_of_bfloat16_are_float32():
     np.testing.assert_allclose(low.astype(jnp.float32), exact, atol=2e-2)
 
 
-@pytest.mark.parametrize(('channels', 'groups'), [(96, 32), (120, 30), (72, 24), (34, 17), (37, 1), (5, 5)])
+@pytest.mark.parametrize(('channels', 'groups'), [(128, 32), (96, 24), (120, 30), (72, 18), (34, 2), (37, 1), (5, 1)])
 def test_groups_divide_the_channels(channels, groups):
     assert layers.groups_of(channels) == groups
 
@@ -124,7 +124,7 @@ def test_attention_by_definition(attention):
     layer, params, x, tokens = attention
     for name, context in (('self', None), ('cross', tokens)):
         p = jax.tree.map(np.asarray, params[name]['params'])
-        pixels = layers.group_norm(x, p['norm']['gain'], p['norm']['bias'], groups=4, silu=False).reshape(6, 4)
+        pixels = layers.group_norm(x, p['norm']['gain'], p['norm']['bias'], groups=1, silu=False).reshape(6, 4)
         source = pixels
         if context is not None:
             centred = context - context.mean(-1, keepdims=True)
