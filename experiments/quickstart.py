@@ -6,10 +6,8 @@ Uses the model that comes with the package and the virtual brain population (a w
 NIfTI volumes, result.json and report.html to runs/quickstart.
 """
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -20,17 +18,20 @@ from jaxdiff import experiment, grids, model, plans, report, sampling
 from jaxdiff.data import brains, datasets, loader, preprocess, volumes
 from jaxdiff.data.source import Source, stack
 from jaxdiff.experiment import Bar, Evaluation, option
-from jaxdiff.metrics import detection, distributions, synthesis
+from jaxdiff.metrics import detection, synthesis
 from jaxdiff.metrics.privacy import Memorisation
 from jaxdiff.model import Model
 from jaxdiff.solvers.ancestral import ddim
 from jaxdiff.tasks.anomaly.partial import restore
 from jaxdiff.tasks.inpainting.replacement import fill
+from jaxdiff.training import log
+from jaxdiff.types import UserError
 from jaxdiff.workdir import Workdir, open_workdir
 
 
 @dataclass(frozen=True, kw_only=True)
 class Config(experiment.Config):
+    data: str = option('brain', 'the virtual brain population', choices=('brain',))
     subjects: int = option(0, 'training subjects to look for copies among; 0: all that the model was trained on', low=0)
     held_out: int = option(60, 'subjects that the model has not seen, half of them to compare with', low=2)
     samples: int = option(300, 'brains to draw', low=8)
@@ -89,22 +90,22 @@ def run(config: Config) -> dict[str, Any]:
     """Everything the module's docstring promises; returns what result.json holds."""
     clock = experiment.Clock()
     trained = model.shipped('brain')
+    if config.dry_run:
+        print(f'would draw {config.samples} brains and judge {config.patients} patients with {model.count(trained.params):,} parameters')
+        return {}
     recipe = brains.Recipe(**trained.card['recipe_of_data'])
     train = brains.slices(recipe, 0, config.subjects or trained.card['subjects'])
     held_out = brains.slices(recipe, datasets.TEST, config.held_out)
     ill = recipe._replace(lesion='mixed')
     tuning, patients = cases(ill, datasets.VALIDATION, config.tuning), cases(ill, datasets.TEST + config.held_out, config.patients)
     manifest = {'train': train.manifest, 'held_out': held_out.manifest}
-    if config.dry_run:
-        print(f'would sample {config.samples} brains and judge {config.patients} patients')
-        return {}
     folder = open_workdir(config, manifest, name='quickstart')
     clock.lap('data')
 
     key = jax.random.key(config.seed)
     untrained = trained._replace(params=model.init(trained, jax.random.fold_in(key, 1)))
     judged, drawn, copies, against = drawing(config, trained, untrained, stack(train), stack(held_out), key)
-    metrics_of_maps, found = finding(config, trained, untrained, stack(held_out), tuning, patients, key)
+    metrics_of_maps, found = finding(config, trained, untrained, stack(train), tuning, patients, key)
     metrics, baselines, controls = ({**a, **b} for a, b in zip(judged, metrics_of_maps, strict=True))
     clock.lap('infer')
     sections = [
@@ -121,7 +122,9 @@ def run(config: Config) -> dict[str, Any]:
         **experiment.headline('quickstart', config, manifest),
         'wall_s': clock.seconds(),
         'peak_memory_bytes': experiment.peak_memory(),
+        'nfe': {'drawing': 2 * config.steps - 1, 'restoring': config.walk * found.choice.repeats, 'filling': 60},
         'parameters': model.count(trained.params),
+        'state_digest': trained.card.get('state_digest'),
         'choice': found.choice._asdict(),
         **experiment.verdict([Evaluation(metrics, baselines, controls)], BARS if config.preset != 'smoke' else ()),
     }
@@ -134,24 +137,13 @@ def run(config: Config) -> dict[str, Any]:
 
 def drawing(config: Config, trained: Model, untrained: Model, train: np.ndarray, held_out: np.ndarray, key: jax.Array):
     """Metrics, baselines and controls of the samples; the samples, what they are nearest to, and what they were compared with."""
-    against = synthesis.reference(train, held_out)
-    rng = np.random.default_rng(config.seed)
+    depth = brains.Recipe(**trained.card['recipe_of_data']).shape[2]
+    against = synthesis.reference(train, *np.split(held_out, [config.held_out // 2 * depth]))
     times = grids.uniform(model.make_path(trained.path), config.steps)
     draw = sampling.drawer(trained, times=times, size=min(config.samples, 50), name='drawing brains')
     drawn, noise = draw(trained.params, key, config.samples), draw(untrained.params, key, config.controls)
-    gaussian = distributions.pca_gaussian(train)(rng, config.samples)
-    reissued = train[rng.choice(len(train), min(config.samples, len(train)), replace=False)]
-    metrics, copies = synthesis.assess(drawn, against)
-    baseline, control = synthesis.assess(gaussian, against)[0], synthesis.assess(noise, against)[0]
-    for each in (metrics, control):
-        each['kernel_distance_ratio'] = each['kernel_distance'] / baseline['kernel_distance']
-    del control['memorised_5']  # noise copies nobody: what must miss that bar is the training set itself
-    controls = {
-        'untrained': control,
-        'training images again': {'memorised_5': synthesis.assess(reissued, against)[0]['memorised_5']},
-    }
-    baselines = {'pca_gaussian': baseline, 'real': synthesis.assess(against.calibration, against)[0]}
-    return (metrics, baselines, controls), drawn, copies, against
+    *judged, copies = synthesis.compare(drawn, noise, against, np.random.default_rng(config.seed))
+    return judged, drawn, copies, against
 
 
 def show_samples(folder: Workdir, drawn: np.ndarray, copies: Memorisation, against: synthesis.Reference) -> report.Section:
@@ -179,6 +171,8 @@ def cases(recipe: brains.Recipe, first: int, count: int) -> Cases:
         slices = [source.example(subject * depth + n) for n in range(depth)]
         chosen.append(max(slices, key=lambda each: each['mask'].sum()))
     chosen = [each for each in chosen if each['mask'].any()]
+    if not chosen:
+        raise UserError('--patients or --tuning: no lesion shows in so few subjects; take more')
     images = np.stack([each['image'] for each in chosen])
     return Cases(images, np.stack([each['mask'][..., 0] > 0 for each in chosen]), head(images))
 
@@ -188,7 +182,7 @@ def head(images: np.ndarray) -> np.ndarray:
     return images[..., 0] > -1 + 1e-3
 
 
-def restorer(config: Config, trained: Model, repeats: int, name: str):
+def restorer(trained: Model, repeats: int, name: str):
     """(shared = (params, times), keys, images (n, X, Y, 1)) -> residuals and restored images, both (n, X, Y)."""
     path = model.make_path(trained.path)
 
@@ -216,7 +210,7 @@ def finding(config: Config, trained: Model, untrained: Model, healthy: np.ndarra
     """Metrics, baselines and controls of the anomaly maps, and what was found."""
     keys = lambda n, where: sampling.keys(jax.random.fold_in(key, n), len(where.images))
     scores = {}
-    runs = {repeats: restorer(config, trained, repeats, f'restoring {repeats} times') for repeats in config.repeats}
+    runs = {repeats: restorer(trained, repeats, f'restoring {repeats} times') for repeats in config.repeats}
     for repeats, restored in runs.items():
         for depth in config.depths:
             residual, _ = restored((trained.params, grid(config, trained, depth)), keys(2, tuning), tuning.images)
@@ -321,8 +315,8 @@ def show_learning(folder: Workdir, config: Config, trained: Model, train: Source
     blank = trained._replace(params=None)
     schedule = dict(batch=16, steps=config.learning, rate=1e-3, warmup=20, ema=0.99)
     plan = plans.denoiser('learning', blank, train, augment=loader.flip, seed=config.seed, **schedule)
-    plans.train([plan], folder, seed=config.seed, save_every=max(config.learning // 2, 1))
-    lines = [json.loads(line) for line in Path(folder.root, 'metrics.jsonl').read_text().splitlines()]
+    plans.train([plan], folder, seed=config.seed, save_every=max(config.learning // 2, 1), log_every=max(config.learning // 40, 1))
+    lines = log.read(folder.root / 'metrics.jsonl')
     figure = report.curves({'training': ([each['step'] for each in lines], [each['loss'] for each in lines])}, log='y')
     text = (
         f'{config.learning} steps of the same network, from nothing. Its checkpoints are in checkpoints/learning; '

@@ -110,6 +110,8 @@ def files_of(spec: str) -> layouts.Index:
 
 def covariates(config: Config, trained: Model) -> dict[str, np.ndarray]:
     """What the network is told, by its keyword."""
+    if config.weight != 1 and not trained.card.get('conditioning'):
+        raise UserError(f'--weight: the model {config.model} is told nothing that guidance could exaggerate; leave the flag out')
     shape = trained.card.get('conditioning', {}).get('vector')
     names = ', '.join(trained.card.get('covariates') or {}) if shape else ''
     if not config.covariates:
@@ -142,7 +144,7 @@ def drawer(config: Config, trained: Model, told: dict[str, np.ndarray]) -> Calla
         x = perturb(path, image, noise, times[0]) if config.data else path.sigma(times[0]) * noise
         return sample(walk, x, denoiser(params), solver, times).x
 
-    size = config.size if config.data else min(config.size, config.count)
+    size = min(config.size, config.count) if not config.data else config.size if trained.preprocess['dims'] == 2 else 1
     mapped = sampling.mapper(one, size=size, name='sampling')
 
     def draw(images: np.ndarray, seed: int) -> np.ndarray:
@@ -156,9 +158,9 @@ def version(config: Config, trained: Model, prepare: preprocess.Preprocess, draw
     volume = volumes.read(frame.name)
     examples, record = preprocess.apply(prepare, volume)
     drawn = draw(examples, config.seed + n)
-    suffix = next(suffix for suffix in sorted(SUFFIXES, key=len, reverse=True) if frame.name.endswith(suffix))
-    name = f'{Path(frame.name).name.removesuffix(suffix)}-{n:04d}.nii.gz'
-    volumes.write(folder.outputs / name, preprocess.invert(prepare, record, drawn), volume.frame)
+    suffix = max((suffix for suffix in SUFFIXES if frame.name.lower().endswith(suffix)), key=len)
+    name = f'{Path(frame.name).name[: -len(suffix)]}-{n:04d}.nii.gz'
+    volumes.write(folder.outputs / name, preprocess.invert(prepare, record, drawn, outside=volume.array), volume.frame)
     half = len(examples) // 2
     return [[report.middle(examples[half])], [report.middle(drawn[half])]]
 

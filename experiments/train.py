@@ -1,13 +1,12 @@
 """Train a diffusion model of images, unconditional or told a subject's covariates, on any data, in two or three dimensions.
 
     python experiments/train.py --data=brain --preset=cpu --workdir=runs/brain        the model that comes with the package, in two hours on two cores
-    python experiments/train.py --data=nifti:scans --dims=3 --preset=gpu              your own volumes
+    python experiments/train.py --data=nifti:scans --dims=3 --size=32 --batch=4       your own volumes
     python experiments/sample.py --model=runs/brain                                   sample from what was trained
 
 Ho, Jain and Abbeel, NeurIPS 2020; the network predicts v (Salimans and Ho, ICLR 2022) along the cosine path.
 """
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -21,9 +20,11 @@ from jaxdiff.data.datasets import Dataset, open_dataset
 from jaxdiff.data.preprocess import to_json
 from jaxdiff.data.source import stack
 from jaxdiff.experiment import Bar, Evaluation, option
-from jaxdiff.metrics import distributions, synthesis
+from jaxdiff.metrics import synthesis
 from jaxdiff.model import Model
 from jaxdiff.sampling import drawer
+from jaxdiff.training import log
+from jaxdiff.types import UserError
 from jaxdiff.workdir import Workdir
 
 
@@ -38,7 +39,7 @@ class Config(experiment.Config):
     condition: bool = option(False, 'tell the network the covariates of the subject, one time in ten none')
     kind: str = option('v', 'what the network predicts', choices=('x0', 'eps', 'v'))
     path: str = option('cosine', 'how data turn into noise', choices=tuple(model.PATHS))
-    widths: tuple = option((40, 64, 80), 'channels at each resolution')
+    widths: tuple = option((40, 64, 80), 'channels at each resolution', low=1)
     blocks: int = option(2, 'residual blocks per resolution', low=1)
     attention: tuple = option((False, False, True), 'whether each resolution attends')
     patch: int = option(2, 'pixels of a patch folded into channels at the stem', low=1)
@@ -82,6 +83,8 @@ def open_data(config: Config) -> Dataset:
 def plan(config: Config, data: Dataset) -> tuple[plans.Plan, ...]:
     """One denoiser of the data's images."""
     *spatial, channels = data.shape
+    if config.condition and 'covariates' not in data.train.example(0):
+        raise UserError(f'--condition: {config.data} has no covariates; leave the flag out')
     told = data.train.example(0)['covariates'].shape if config.condition else None
     network = {
         'name': 'unet', 'channels': channels, 'dims': config.dims, 'widths': config.widths, 'blocks': config.blocks,
@@ -111,22 +114,17 @@ def tell(key: jax.Array, example: dict) -> dict[str, jax.Array]:
 
 
 def evaluate(config: Config, models: dict[str, Model], data: Dataset, seed: int) -> Evaluation:
-    """Samples against a Gaussian in the leading principal components, real images of other subjects, and the same network untrained."""
+    """Samples beside a Gaussian, real images of other subjects, the same network untrained, and training images issued again."""
+    if reason := synthesis.unfit(data.shape, data.train.size, min(data.validation.size, data.test.size)):
+        print(f'not judged: {reason}')
+        return Evaluation({}, {}, {})
     trained = models['model']
-    against = synthesis.reference(stack(data.train), np.concatenate([stack(data.validation), stack(data.test)]))
-    rng = np.random.default_rng(seed)
+    against = synthesis.reference(stack(data.train), stack(data.validation), stack(data.test))
+    rng, key = np.random.default_rng(seed), jax.random.key(seed)
     told = covariates_of(data, rng.integers(data.test.size, size=config.samples)) if config.condition else {}
-
-    def judge(images: np.ndarray) -> dict[str, float]:
-        return synthesis.assess(images, against)[0]
-
-    untrained = trained._replace(params=model.init(trained, jax.random.key(seed)))
-    draw, key = sampler(trained, config), jax.random.key(seed)
-    metrics, control = (judge(draw(which.params, key, config.samples, **told)) for which in (trained, untrained))
-    baseline = judge(distributions.pca_gaussian(against.train)(rng, config.samples))
-    for each in (metrics, control):
-        each['kernel_distance_ratio'] = each['kernel_distance'] / baseline['kernel_distance']
-    return Evaluation(metrics, {'pca_gaussian': baseline, 'real': judge(against.calibration)}, {'untrained': control})
+    draw = sampler(trained, config)
+    drawn, untrained = (draw(params, key, config.samples, **told) for params in (trained.params, model.init(trained, key)))
+    return Evaluation(*synthesis.compare(drawn, untrained, against, rng)[:3])
 
 
 def show(config: Config, models: dict[str, Model], data: Dataset, folder: Workdir) -> list[report.Section]:
@@ -137,9 +135,9 @@ def show(config: Config, models: dict[str, Model], data: Dataset, folder: Workdi
     real = np.stack([data.test.example(i * data.test.size // 16)['image'] for i in range(16)])
     side = report.tiles([*map(report.middle, real), *map(report.middle, samples)], 8)
     labels = ['real', 'real', 'sample', 'sample']
-    steps = [json.loads(line) for line in (folder.root / 'metrics.jsonl').read_text().splitlines()]
+    lines = log.read(folder.root / 'metrics.jsonl')
     curve = report.curves(
-        {'training': ([each['step'] for each in steps], [each['loss'] for each in steps])}, smooth=config.steps // 30, log='y'
+        {'training': ([each['step'] for each in lines], [each['loss'] for each in lines])}, smooth=config.steps // 30, log='y'
     )
     return [
         report.Section('Samples', 'Real images of subjects that the model has not seen, and images that it drew from noise.', [
@@ -173,7 +171,7 @@ def run(config: Config) -> dict:
     bars = BARS if config.preset in ('cpu', 'gpu') else ()
     return experiment.run(
         'synthesis/train', config, open_data=open_data, plan=plan, evaluate=evaluate, show=show, bars=bars,
-        evaluations=config.evaluations, save_every=config.save_every,
+        evaluations=config.evaluations, save_every=config.save_every, nfe=2 * config.sample_steps - 1,
     )  # fmt: skip
 
 

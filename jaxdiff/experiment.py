@@ -22,6 +22,7 @@ from jaxdiff.types import UserError
 from jaxdiff.workdir import Workdir, digest, environment, open_workdir, peak_memory, settings_of, write_json
 
 PRESETS = ('smoke', 'cpu', 'gpu', 'paper')
+flags.disclaim_key_flags()  # --help shows the flags as the script's own
 
 
 def option(default: Any, help: str, *, low: float | None = None, high: float | None = None, choices: Sequence[str] = ()) -> Any:
@@ -71,7 +72,7 @@ class Evaluation(NamedTuple):
 
 def main(config_class: type[Config], presets: Mapping[str, Mapping[str, Any]], run: Callable[[Any], Any]) -> None:
     """Parse flags into `config_class`, call `run`, and end the process with the status that the module's docstring lists."""
-    fields = [field for field in dataclasses.fields(config_class)]
+    fields = dataclasses.fields(config_class)
     for field in fields:
         _define(field)
 
@@ -97,9 +98,13 @@ def main(config_class: type[Config], presets: Mapping[str, Mapping[str, Any]], r
             result = run(config)
         except UserError as error:
             _stop(str(error))
-        except Interrupted as error:
-            print(error, file=sys.stderr)
+        except (Interrupted, KeyboardInterrupt) as error:
+            print(str(error) or 'interrupted', file=sys.stderr)
             sys.exit(130)
+        except OSError as error:
+            if error.filename is None:
+                raise
+            _stop(f'{error.filename}: {error.strerror}; choose a place that can be read and written')
         if config.check and not (result or {}).get('passed', True):
             sys.exit(1)
 
@@ -121,6 +126,9 @@ def configure(config_class: type[Config], presets: Mapping[str, Mapping[str, Any
 
 def _define(field: dataclasses.Field) -> None:
     kind, about = type(field.default), field.metadata['help']
+    if field.default not in ('', (), False):
+        shown = ','.join(map(str, field.default)) if kind is tuple else field.default
+        about = f'{about} (unless the preset says otherwise: {shown})'
     if kind is tuple:
         flags.DEFINE_list(field.name, None, about)
     else:
@@ -133,9 +141,10 @@ def _read(field: dataclasses.Field, value: Any) -> Any:
     if type(field.default) is not tuple:
         return value
     kind = type(field.default[0]) if field.default else str
+    words = {'true': True, '1': True, 'false': False, '0': False}
     try:
-        return tuple(value_in == 'true' if kind is bool else kind(value_in) for value_in in value)
-    except ValueError:
+        return tuple(words[each.lower()] if kind is bool else kind(each) for each in value)
+    except (ValueError, KeyError):
         raise UserError(f'--{field.name}={",".join(value)}: expected a comma-separated list of {kind.__name__}') from None
 
 
@@ -169,14 +178,16 @@ def run(
     bars: Sequence[Bar] = (),
     evaluations: int = 3,
     save_every: int = 500,
+    nfe: int | None = None,
 ) -> dict[str, Any]:
     """Open the data, train what `plan(config, data)` asks for, evaluate, and write the workdir; returns what result.json holds.
 
     `evaluate(config, models, data, seed)` is called for `evaluations` seeds; a bar holds for the mean less one standard deviation (on the side that
-    counts). `show(config, models, data, folder)` makes the sections of the page, once.
+    counts). `nfe` is how often the network is called for one image. `show(config, models, data, folder)` makes the sections of the page, once.
     """
     clock = Clock()
     data = open_data(config)
+    clock.lap('data')
     todo = tuple(plan(config, data))
     if config.dry_run:
         return plans.forecast(todo)
@@ -192,6 +203,7 @@ def run(
         **headline(name, config, data.manifest),
         'wall_s': clock.seconds(),
         'peak_memory_bytes': peak_memory(),
+        'nfe': nfe,
         'parameters': {label: model.count(each.params) for label, each in models.items()},
         'state_digest': {label: each.state_digest for label, each in trained.items()},
         **verdict(seen, bars),
@@ -226,6 +238,9 @@ def verdict(seen: Sequence[Evaluation], bars: Sequence[Bar]) -> dict[str, Any]:
     controls = {name: gather(lambda each, name=name: each.controls[name]) for name in seen[0].controls}
     judged = []
     for bar in bars:
+        if bar.name not in metrics:
+            judged.append({'name': bar.name, 'value': None, 'op': bar.op, 'bar': bar.value, 'controls_miss_it': {}, 'passed': False})
+            continue
         mean, sd = metrics[bar.name]['mean'], metrics[bar.name]['sd']
         failing = {name: not bar.met(values[bar.name]['mean']) for name, values in controls.items() if bar.name in values}
         passed = bar.met(mean + sd if bar.op == '<=' else mean - sd) and all(failing.values())
@@ -251,7 +266,8 @@ def conclude(folder: Workdir, result: Mapping[str, Any], sections: Sequence[repo
         file.parent.mkdir(parents=True, exist_ok=True)
         write_json(file, result)
     for bar in result['bars']:
-        print(f'{"passed" if bar["passed"] else "MISSED"}  {bar["name"]} {bar["value"]:.3f} {bar["op"]} {bar["bar"]}')
+        value = 'not measured' if bar['value'] is None else f'{bar["value"]:.3f}'
+        print(f'{"passed" if bar["passed"] else "MISSED"}  {bar["name"]} {value} {bar["op"]} {bar["bar"]}')
     print(f'{folder.root / "report.html"}')
 
 

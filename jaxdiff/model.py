@@ -43,7 +43,10 @@ def _make(makers: dict, spec: dict) -> Any:
     options = {name: tuple(value) if isinstance(value, list) else value for name, value in spec.items() if name != 'name'}
     if spec.get('name') not in makers:
         raise UserError(f'unknown name {spec.get("name")!r} in the model card; known: {", ".join(makers)}')
-    return makers[spec['name']](**options)
+    try:
+        return makers[spec['name']](**options)
+    except (TypeError, ValueError) as error:
+        raise UserError(f'{spec["name"]} in the model card cannot be made: {str(error).splitlines()[0]}') from None
 
 
 def make_network(spec: dict) -> Any:
@@ -73,11 +76,11 @@ def denoiser(model: Model, **conditioning: jax.Array) -> Denoiser:
 def save(model: Model, stem: str | os.PathLike, *, dtype: str = 'float32') -> None:
     """Write `<stem>.npz` and `<stem>.json`, each atomically; `dtype` 'float16' halves the file at a relative error of 5e-4."""
     stem = Path(stem)
+    save_card(model, stem)  # first: parameters without a card would be no model
     leaves = {jax.tree_util.keystr(path, simple=True, separator='/'): np.asarray(leaf, dtype) for path, leaf in _leaves(model.params)}
     partial = stem.with_suffix('.partial.npz')
     np.savez_compressed(partial, **leaves)
     os.replace(partial, stem.with_suffix('.npz'))
-    save_card(model, stem)
 
 
 def save_card(model: Model, stem: str | os.PathLike) -> None:

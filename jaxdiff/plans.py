@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxdiff import losses, model, parallel
+from jaxdiff import losses, model, parallel, weights
 from jaxdiff.data import loader
 from jaxdiff.data.source import Source
 from jaxdiff.model import Model
@@ -50,32 +50,48 @@ def denoiser(
     batch: int,
     steps: int,
     rate: float,
-    warmup: int = 200,
+    warmup: int | None = None,
     clip: float = 1.0,
     ema: float = 0.995,
-    weight: Callable | None = None,
+    weight: dict[str, Any] | None = None,
     augment: loader.Augment | None = None,
     condition: Condition | None = None,
     accumulate: int = 1,
     fsdp: int = 1,
     seed: int = 0,
 ) -> Plan:
-    """Train `blank`'s network to predict `blank.kind` along `blank.path` on the images of `source`."""
+    """Train `blank`'s network to predict `blank.kind` along `blank.path` on the images of `source`.
+
+    `weight` names a weight of `weights` and its arguments, such as {'name': 'min_snr', 'gamma': 5}; `warmup` is 200 steps, or a tenth of few.
+    Raises `UserError` for a network that does not fit the images, and a batch that does not split.
+    """
+    warmup = min(200, steps // 10) if warmup is None else warmup
     recipe = {
         'network': blank.network,
         'path': blank.path,
         'kind': blank.kind,
         'data': digest(source.manifest),
         'schedule': {'batch': batch, 'steps': steps, 'rate': rate, 'warmup': warmup, 'clip': clip, 'ema': ema, 'accumulate': accumulate},
-        'weight': None if weight is None else weight.__name__,
-        'augment': None if augment is None else augment.__name__,
+        'weight': weight,
+        'augment': _name(augment),
+        'condition': _name(condition),
         'conditioning': blank.card.get('conditioning', {}),
         'seed': seed,
     }
+    if batch % accumulate:
+        raise UserError(f'--batch={batch} does not split into --accumulate={accumulate} equal parts; choose a divisor')
     network = model.make_network(blank.network)
+    try:
+        model.shapes(blank)
+    except (ValueError, TypeError, ZeroDivisionError) as error:
+        shape, reason = tuple(blank.card['shape']), str(error).splitlines()[0]
+        raise UserError(f'the network does not fit images of {shape}: {reason}; change --size, --widths, --attention or --patch') from None
     adam = optimizer.adam(rate, steps, warmup=warmup, clip=clip)
     mesh = parallel.make_mesh(fsdp=fsdp, batch=batch)
-    options = {} if weight is None else {'weight': weight}
+    options = {}
+    if weight is not None:
+        arguments = {name: value for name, value in weight.items() if name != 'name'}
+        options['weight'] = getattr(weights, weight['name'])(blank.kind, **arguments)
     if condition is not None:
         options['condition'] = condition
     loss = losses.denoising(network.apply, model.make_path(blank.path), blank.kind, **options)
@@ -93,11 +109,11 @@ def denoiser(
     return Plan(stage, recipe, blank, mesh, finish)
 
 
-def train(plans: Sequence[Plan], folder: Workdir, *, seed: int, save_every: int, cache: Path | None = None) -> dict[str, Trained]:
+def train(plans: Sequence[Plan], folder: Workdir, *, seed: int, cache: Path | None = None, **options: Any) -> dict[str, Trained]:
     """Train the plans in order inside the workdir, from the newest checkpoint where there is one.
 
     A model that `cache` holds under the same recipe is taken from there. Leaves `<name>.json` in the workdir from the start and `<name>.npz` at the
-    end, so that an interrupted run can be sampled from too.
+    end, so that an interrupted run can be sampled from too. `options` are those of `training.loop.run`: save_every, log_every.
     """
     done = {}
     for plan in plans:
@@ -106,17 +122,18 @@ def train(plans: Sequence[Plan], folder: Workdir, *, seed: int, save_every: int,
         if kept and kept.with_suffix('.npz').exists():
             print(f'{name}: trained before by the same recipe, taken from {kept}.npz')
             found = model.load(kept)
+            model.save(found, stem)
             done[name] = Trained(found, found.card['state_digest'])
             continue
         model.save_card(plan.blank, stem)
         shardings, place = functools.partial(parallel.state_shardings, plan.mesh), functools.partial(parallel.place_batch, plan.mesh)
-        states = stages.train([plan.stage], folder.root, jax.random.key(seed), shardings=shardings, place=place, save_every=save_every)
+        states = stages.train([plan.stage], folder.root, jax.random.key(seed), shardings=shardings, place=place, **options)
         seen = state_digest(states[name])
         trained = plan.finish(states[name])
         trained = trained._replace(card={**trained.card, 'recipe': plan.recipe, 'state_digest': seen})
-        for place in (stem, kept) if kept else (stem,):
-            place.parent.mkdir(parents=True, exist_ok=True)
-            model.save(trained, place)
+        for where in (stem, kept) if kept else (stem,):
+            where.parent.mkdir(parents=True, exist_ok=True)
+            model.save(trained, where)
         done[name] = Trained(trained, seen)
     return done
 
@@ -143,6 +160,10 @@ def forecast(plans: Sequence[Plan]) -> dict[str, Any]:
         state = f'{16 * numbers / 2**20:,.0f} MiB of training state before activations'
         print(f'{plan.stage.name}: {numbers:,} parameters, {plan.stage.steps:,} steps, {state}')
     return told
+
+
+def _name(function: Callable | None) -> str | None:
+    return None if function is None else getattr(function, '__name__', repr(function))
 
 
 def _batches(source: Source, batch: int, start: int, **options: Any):

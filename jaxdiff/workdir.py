@@ -64,7 +64,7 @@ def open_workdir(config: Any, manifest: Mapping[str, Any], *, name: str) -> Work
     if (root / 'config.json').exists():
         if not config.resume:
             raise UserError(f'{root}: already holds a run; add --resume to go on with it, or name another --workdir')
-        before = read_json(root / 'config.json')
+        before = read_config(root / 'config.json')
         changed = [
             f'{name} {before["config"].get(name)!r} there, {value!r} here'
             for name, value in settings.items()
@@ -76,11 +76,15 @@ def open_workdir(config: Any, manifest: Mapping[str, Any], *, name: str) -> Work
             )
         if before['data'] != seen:
             raise UserError(f'{root}: made from other data; put the same files back or name another --workdir')
+    elif config.resume and config.workdir:
+        raise UserError(f'{root}: nothing to resume; leave --resume out, or name the workdir of a run')
     elif root.exists() and (not root.is_dir() or any(root.iterdir())):
         raise UserError(f'{root}: exists and is not a workdir; name another --workdir')
+    root.mkdir(parents=True, exist_ok=True)
+    if not (root / 'config.json').exists():
+        write_json(root / 'config.json', {'config': settings, 'data': seen, 'manifest': manifest, **environment()})
     for part in (folder.outputs, folder.figures):
-        part.mkdir(parents=True, exist_ok=True)
-    write_json(root / 'config.json', {'config': settings, 'data': seen, 'manifest': manifest, **environment()})
+        part.mkdir(exist_ok=True)
     return folder
 
 
@@ -95,7 +99,15 @@ def _default(name: str, resume: bool) -> Path:
 def settings_of(root: Path) -> dict[str, Any]:
     """The settings that the run in `root` was made with; empty where there is none."""
     file = Path(root) / 'config.json'
-    return read_json(file)['config'] if file.exists() else {}
+    return read_config(file)['config'] if file.exists() else {}
+
+
+def read_config(file: Path) -> dict[str, Any]:
+    """A config.json that `open_workdir` wrote, or `UserError`."""
+    found = read_json(file)
+    if not isinstance(found, dict) or not isinstance(found.get('config'), dict) or 'data' not in found:
+        raise UserError(f'{file}: not the settings of a run; name another --workdir')
+    return found
 
 
 def environment() -> dict[str, Any]:

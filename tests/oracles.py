@@ -84,7 +84,7 @@ def gaussian_denoiser(path, mean, covariance):
 
 
 def flow(path, denoise, x, start, end, steps=400):
-    """x carried from time `start` to `end` by the probability flow: RK4 in lambda = log_snr / 2, where d(x / alpha) / dlambda = x0_hat - x / alpha."""
+    """x carried from `start` to `end` by the probability flow: RK4 in lambda = log_snr / 2, d(x / alpha)/dlambda = x0_hat - x / alpha."""
     log_snrs = jnp.linspace(path.log_snr(start), path.log_snr(end), 2 * steps + 1)
     times = time_of(path, log_snrs).at[0].set(start).at[-1].set(end)
     h = (log_snrs[2] - log_snrs[0]) / 2

@@ -30,12 +30,12 @@ ALLOWED = {
     'model': {'types', 'paths', 'predict', 'nets'},
     'sampling': {'types', 'model', 'grids', 'solvers', 'parallel', 'training'},
     'workdir': {'types', 'data'},
-    'plans': {'types', 'model', 'losses', 'data', 'training', 'parallel', 'workdir'},
+    'plans': {'types', 'model', 'losses', 'weights', 'data', 'training', 'parallel', 'workdir'},
     'experiment': {'types', 'model', 'plans', 'parallel', 'report', 'training', 'workdir'},
 }
 ONLY = {
     'flax': {'nets', 'model'},
-    'optax': {'training', 'plans'},
+    'optax': {'training'},
     'orbax': {'training/checkpoint'},
     'absl': {'experiment'},
     'nilearn': {'data'},

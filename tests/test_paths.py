@@ -9,7 +9,6 @@ from jaxdiff import paths
 
 PATHS = {
     'linear': paths.discrete(paths.linear_betas(1000)),
-    'cosine table': paths.discrete(paths.cosine_betas(1000)),
     'zero terminal': paths.discrete(np.append(paths.linear_betas(999), 1.0)),
     'vp': paths.vp(),
     'cosine': paths.cosine(),

@@ -43,7 +43,7 @@ def open_dataset(
     size: int = 64,
     spacing: float = 3.0,
     contrast: str = 'T1',
-    subjects: int = 800,
+    subjects: int = 500,
     held_out: int = 60,
     seed: int = 0,
 ) -> Dataset:
@@ -56,7 +56,7 @@ def open_dataset(
     if name == 'brain' and not where:
         return brain(dims=dims, size=size, spacing=spacing, contrast=contrast, subjects=subjects, held_out=held_out, seed=seed)
     if name == 'phantom' and not where and dims == 2:
-        return phantom(size=size, subjects=subjects, held_out=held_out, seed=seed)
+        return phantom(size=size, contrast=contrast, subjects=subjects, held_out=held_out, seed=seed)
     if name == 'nifti' and where:
         return nifti(Path(where), dims=dims, size=size, seed=seed)
     raise UserError(f"--data={spec}: choose 'brain', 'phantom' (2-D only) or nifti:<folder>")
@@ -64,24 +64,18 @@ def open_dataset(
 
 def brain(*, dims: int, size: int, spacing: float, contrast: str, subjects: int, held_out: int, seed: int) -> Dataset:
     """Virtual brains: axial slices of (size, size), or volumes of size^3; intensities are 0 to 1."""
-    recipe = brain_recipe(dims=dims, size=size, spacing=spacing, contrast=contrast, seed=seed)
+    common = dict(seed=seed, contrasts=(contrast,), spacing=(spacing,) * 3)
+    shape, centre = ((size, size, SLICES), brains.Recipe().centre) if dims == 2 else ((size,) * 3, HEAD)
+    recipe = brains.Recipe(**common, shape=shape, centre=centre)
     make = brains.slices if dims == 2 else brains.volumes
     sources = make(recipe, 0, subjects), make(recipe, VALIDATION, held_out), make(recipe, TEST, held_out)
     return Dataset(*sources, _made(dims, recipe.shape, recipe.spacing))
 
 
-def brain_recipe(*, dims: int, size: int, spacing: float, contrast: str, seed: int = 0, lesion: str | None = None) -> brains.Recipe:
-    """What `brain` makes of every subject."""
-    common = dict(seed=seed, contrasts=(contrast,), spacing=(spacing,) * 3, lesion=lesion)
-    if dims == 2:
-        return brains.Recipe(**common, shape=(size, size, SLICES))
-    return brains.Recipe(**common, shape=(size,) * 3, centre=HEAD)
-
-
-def phantom(*, size: int, subjects: int, held_out: int, seed: int) -> Dataset:
+def phantom(*, size: int, contrast: str, subjects: int, held_out: int, seed: int) -> Dataset:
     """Healthy phantom slices of (size, size); intensities are 0 to 1."""
-    make = lambda first, count: phantoms.slices(phantoms.Recipe(seed=seed, size=size), first, count)
-    return Dataset(make(0, subjects), make(VALIDATION, held_out), make(TEST, held_out), _made(2, (size, size, 1), (1.0, 1.0, 1.0), {}))
+    make = lambda first, count: phantoms.slices(phantoms.Recipe(seed=seed, size=size, contrasts=(contrast,)), first, count)
+    return Dataset(make(0, subjects), make(VALIDATION, held_out), make(TEST, held_out), _made(2, (size, size, 1), (1.0, 1.0, 1.0)))
 
 
 def nifti(folder: Path, *, dims: int, size: int, seed: int) -> Dataset:

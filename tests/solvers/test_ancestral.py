@@ -13,7 +13,7 @@ from jaxdiff.solvers.runge_kutta import euler
 
 LINEAR, VP = paths.discrete(paths.linear_betas(1000)), paths.vp()
 MIXTURE = oracles.TEST_BED
-COUNT = 40000
+COUNT = 20000
 
 
 def optimal(x, t, s):
@@ -39,18 +39,19 @@ def test_few_steps_have_the_measured_spread(ancestral):
     assert abs((x < -0.3).mean() - left) < 0.009 and abs((x > 0.5).mean() - right) < 0.008
 
 
+@pytest.mark.parametrize('ancestral', ['small', 'large'], indirect=True)
 def test_a_thousand_steps_draw_the_mixture(ancestral):
     variance, draw = ancestral
     x = draw(1000)
-    truth = np.asarray(oracles.draw(jax.random.key(2), MIXTURE, (400000,)))
+    truth = np.random.default_rng(0).normal(
+        np.repeat(MIXTURE.means, [300000, 500000, 200000]), np.repeat(MIXTURE.stds, [300000, 500000, 200000])
+    )
     statistics = [lambda x: x, lambda x: (x - MIXTURE.mean) ** 2, lambda x: x < -0.3, lambda x: x > 0.5]
-    if variance == 'small':  # measured at a thousand steps: 0.4856, short of the truth by 0.004
+    if variance == 'small':  # measured: 0.4856, short of the truth by 0.004
         assert abs(x.std() - 0.4856) < 0.004
         statistics = statistics[:1]
     for of in statistics:
-        a, b = of(x), of(truth)
-        error = np.sqrt(a.var() / len(a) + b.var() / len(b))
-        assert abs(a.mean() - b.mean()) < 4 * error
+        assert abs(of(x).mean() - of(truth).mean()) < 4 * np.std(of(x)) / np.sqrt(COUNT)
 
 
 def test_full_noise_makes_ddim_ancestral():
@@ -92,11 +93,11 @@ def test_ddim_is_of_first_order_with_the_measured_errors():
         denoise = oracles.denoiser(VP, MIXTURE)
         x = VP.sigma(1.0) * jax.random.normal(jax.random.key(0), (4000,))
         exact = jax.jit(lambda x: oracles.flow(VP, denoise, x, 1.0, 1e-3))(x)
-        even = {'log_snr': lambda n: grids.log_snr(VP, n, last=1e-3, zero=False), 'time': lambda n: grids.uniform(VP, n, last=1e-3)}
+        even = (lambda n: grids.log_snr(VP, n, last=1e-3, zero=False)), (lambda n: grids.uniform(VP, n, last=1e-3))
         # one compilation: shorter grids stay at their last time, where a step does nothing
-        padded = {name: [np.pad(grid(n), (0, 320 - n), mode='edge') for n in STEPS] for name, grid in even.items()}
+        padded = [np.pad(grid(n), (0, 320 - n), mode='edge') for grid in even for n in STEPS]
         run = jax.jit(jax.vmap(lambda times: jnp.sqrt(jnp.mean((sample(jax.random.key(0), x, denoise, ddim(VP), times).x - exact) ** 2))))
-        errors = np.asarray(run(jnp.array(sum(padded.values(), [])))).reshape(2, 6)
+        errors = np.asarray(run(jnp.array(padded))).reshape(2, 6)
     np.testing.assert_allclose(errors[0], [9.7e-2, 5.1e-2, 2.6e-2, 1.3e-2, 6.5e-3, 3.3e-3], rtol=0.1)
     np.testing.assert_allclose(errors[1], [1.2e-1, 5.7e-2, 2.9e-2, 1.5e-2, 7.3e-3, 3.7e-3], rtol=0.1)
     np.testing.assert_allclose(np.log2(errors[:, 3:-1] / errors[:, 4:]), 1, atol=0.05)

@@ -1,5 +1,7 @@
 """The loop, and what every solver and constraint owes it."""
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -97,7 +99,7 @@ def test_times_weights_masks_and_keys_compile_nothing_new():
     ):
         results.append(run(*arguments))
     assert len(traces) == 1
-    assert all(jnp.any(a != b) for a, b in zip(results, results[1:], strict=False))
+    assert all(jnp.any(a != b) for a, b in itertools.pairwise(results))
     run(jax.random.key(0), grids.uniform(VP, 6), 1.0, ones, ones)
     assert len(traces) == 2
 
@@ -144,7 +146,11 @@ def test_no_step_is_no_change():
 def test_a_walk_keeps_double_precision():
     with jax.enable_x64(True):
         x = start(VP)
-        assert x.dtype == sample(jax.random.key(0), x, oracles.denoiser(VP, oracles.TEST_BED), ddpm(VP), grids.uniform(VP, 3)).x.dtype == jnp.float64
+        assert (
+            x.dtype
+            == sample(jax.random.key(0), x, oracles.denoiser(VP, oracles.TEST_BED), ddpm(VP), grids.uniform(VP, 3)).x.dtype
+            == jnp.float64
+        )
 
 
 def test_a_network_in_half_precision_walks_in_single():
