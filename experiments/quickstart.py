@@ -106,7 +106,10 @@ def run(config: Config) -> dict[str, Any]:
     untrained = trained._replace(params=model.init(trained, jax.random.fold_in(key, 1)))
     judged, drawn, copies, against = drawing(config, trained, untrained, stack(train), stack(held_out), key)
     metrics_of_maps, found = finding(config, trained, untrained, stack(train), tuning, patients, key)
-    metrics, baselines, controls = ({**a, **b} for a, b in zip(judged, metrics_of_maps, strict=True))
+    (metrics, baselines, controls), (more, *others) = judged, metrics_of_maps
+    for known, new in zip((baselines, controls), others, strict=True):
+        for name, values in new.items():
+            known[name] = {**known.get(name, {}), **values}
     clock.lap('infer')
     sections = [
         show_samples(folder, drawn, copies, against),
@@ -126,7 +129,7 @@ def run(config: Config) -> dict[str, Any]:
         'parameters': model.count(trained.params),
         'state_digest': trained.card.get('state_digest'),
         'choice': found.choice._asdict(),
-        **experiment.verdict([Evaluation(metrics, baselines, controls)], BARS if config.preset != 'smoke' else ()),
+        **experiment.verdict([Evaluation({**metrics, **more}, baselines, controls)], BARS if config.preset != 'smoke' else ()),
     }
     experiment.conclude(folder, result, sections, receipts=config.receipts)
     return result
@@ -278,9 +281,10 @@ def show_scan(folder: Workdir, config: Config, trained: Model, ill: brains.Recip
         )
     volumes.write(folder.outputs / 'lesion.nii.gz', person.lesion[..., None], volume.frame, dtype=np.uint8)
     text = 'scan.nii.gz, restored.nii.gz, anomaly.nii.gz and the true lesion.nii.gz lie in outputs/, all on the grid of the scan.'
-    chosen = np.linspace(1, len(images) - 2, 4).astype(int)
-    rows = [[each[n] for n in chosen] for each in (images[..., 0], restored, 2 * np.minimum(treated, 1) - 1)]
-    figure = report.grid(rows, labels=('scan', 'restored', 'anomaly'), size=1.6)
+    lesion = preprocess.apply_mask(prepare, record, person.lesion[..., None])[..., 0] > 0
+    shown = np.sort(np.argsort(lesion.sum((1, 2)))[-3:])  # the slices that show most of it
+    parts = images[shown, ..., 0], treated[shown]
+    figure = report.anomalies(*parts, restored=restored[shown], lesions=lesion[shown], score='|scan - restored|', size=1.7)
     return report.Section('From file to file', text, [saved(folder, 'volume', figure, 'Slices of the same volume.')])
 
 
