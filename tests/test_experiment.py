@@ -48,7 +48,7 @@ def test_out_of_range_names_the_flag(given, words):
 
 
 def test_resume_takes_the_settings_of_the_workdir(tmp_path):
-    write_json(tmp_path / 'config.json', {'config': {'steps': 7, 'widths': [4, 4], 'preset': 'smoke'}})
+    write_json(tmp_path / 'config.json', {'config': {'steps': 7, 'widths': [4, 4], 'preset': 'smoke'}, 'data': ''})
     config = configure(Config, PRESETS, workdir=str(tmp_path), resume=True)
     assert (config.steps, config.widths, config.preset) == (7, (4, 4), 'smoke')
 

@@ -49,13 +49,13 @@ def test_times_weights_and_conditions_reach_the_loss():
         apply,
         COSINE,
         'x0',
-        weight=weights.min_snr('x0'),
-        times=lambda key: jnp.float32(0.5),
+        weight=weights.simple('x0'),
+        times=lambda key: jnp.float32(0.25),
         condition=lambda key, example: {'label': example['label'] + jax.random.bernoulli(key, 0.5)},
     )
     value, metrics = jax.jit(jax.vmap(loss, (None, 0, None)))((), KEYS, {'image': jnp.zeros((2, 1)), 'label': 3.0})
     np.testing.assert_allclose(jnp.unique(metrics['mse']), [9, 16])
-    np.testing.assert_allclose(value, metrics['mse'], rtol=1e-4)  # SNR is 1 halfway
+    np.testing.assert_allclose(value, metrics['mse'] / np.tan(np.pi / 8) ** 2, rtol=1e-3)  # times the SNR
 
 
 @pytest.mark.parametrize(('path', 'bins'), [(LINEAR, 256), (COSINE, None)], ids=['linear, quantised', 'cosine, continuous'])
@@ -71,6 +71,19 @@ def test_only_the_variance_learns_from_the_bound(path, bins):
     assert jnp.all(of_mean == 0) and jnp.all(of_variance != 0) and jnp.all(jnp.isfinite(vb))
     np.testing.assert_allclose(value, 2 * mse + vb, rtol=1e-5)  # 1e-3 of 1000 steps
     np.testing.assert_allclose(mse, 0.01, rtol=1e-2)
+
+
+def test_the_terms_of_the_hybrid_loss_are_those_of_the_table():
+    """Exact means and the larger variance: a closed form for the step between noisy images, the likelihood for the step to data."""
+    betas = np.array([0.05, 0.2])
+    first, second = np.cumprod(1 - betas)
+    path, image = paths.discrete(betas), jnp.array([[0.2], [-0.4]])
+    loss = losses.hybrid(point_network(path, 'v', image, raw=1.0), path, 'v', bins=None)
+    _, metrics = jax.jit(jax.vmap(loss, (None, 0, None)))((0.0, 0.0), KEYS, {'image': image})
+    small = betas[1] * (1 - first) / (1 - second)
+    between = (np.log(betas[1] / small) + small / betas[1] - 1) / 2
+    to_data = np.log(2 * np.pi * betas[0]) / 2
+    np.testing.assert_allclose(np.unique(np.round(metrics['vb'], 3)), np.sort([between, to_data]) / math.log(2), atol=1e-3)
 
 
 def test_a_perfect_step_costs_nothing_and_the_step_to_data_its_likelihood():

@@ -54,6 +54,21 @@ def test_a_thousand_steps_draw_the_mixture(ancestral):
         assert abs(of(x).mean() - of(truth).mean()) < 4 * np.std(of(x)) / np.sqrt(COUNT)
 
 
+def test_the_noise_of_a_step_has_the_variance_named():
+    betas = paths.linear_betas(1000)
+    before, now = np.cumprod(1 - betas)[[498, 499]]
+    x = jax.random.normal(jax.random.key(0), (50,))
+
+    def step(variance):
+        moved, _, _ = ddpm(LINEAR, variance=variance).step(jax.random.key(1), lambda x, t: x, (), x, jnp.float32(500), jnp.float32(499))
+        return np.asarray(moved)
+
+    mean, unit = step(lambda x, t, s: 0.0), step(lambda x, t, s: 1.0)
+    noise = unit - mean
+    np.testing.assert_allclose(step('large'), mean + np.sqrt(betas[499]) * noise, atol=2e-5)
+    np.testing.assert_allclose(step('small'), mean + np.sqrt(betas[499] * (1 - before) / (1 - now)) * noise, atol=2e-5)
+
+
 def test_full_noise_makes_ddim_ancestral():
     x, times = jax.random.normal(jax.random.key(0), (500,)), grids.trailing(1000, 25)
     run = lambda solver: jax.jit(lambda: sample(jax.random.key(1), x, oracles.denoiser(LINEAR, MIXTURE), solver, times).x)()
