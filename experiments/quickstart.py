@@ -42,6 +42,7 @@ class Config(experiment.Config):
     depths: tuple = option((0.2, 0.3, 0.4), 'noising depths to choose from, in path time', low=0.05, high=0.95)
     repeats: tuple = option((2, 6), 'numbers of averaged restorations to choose from', low=1)
     walk: int = option(8, 'steps of a restoration', low=1)
+    evaluations: int = option(1, 'seeds of noise to judge by', low=1)
     learning: int = option(120, 'steps of training from nothing', low=1)
 
 
@@ -104,12 +105,12 @@ def run(config: Config) -> dict[str, Any]:
 
     key = jax.random.key(config.seed)
     untrained = trained._replace(params=model.init(trained, jax.random.fold_in(key, 1)))
-    judged, drawn, copies, against = drawing(config, trained, untrained, stack(train), stack(held_out), key)
-    metrics_of_maps, found = finding(config, trained, untrained, stack(train), tuning, patients, key)
-    (metrics, baselines, controls), (more, *others) = judged, metrics_of_maps
-    for known, new in zip((baselines, controls), others, strict=True):
-        for name, values in new.items():
-            known[name] = {**known.get(name, {}), **values}
+    seen = []
+    for n in reversed(range(config.evaluations)):  # what is shown is the first seed's
+        key = jax.random.key(config.seed + n)
+        images, drawn, copies, against = drawing(config, trained, untrained, stack(train), stack(held_out), key)
+        maps, found = finding(config, trained, untrained, stack(train), tuning, patients, key)
+        seen.append(joined(images, maps))
     clock.lap('infer')
     sections = [
         show_samples(folder, drawn, copies, against),
@@ -129,24 +130,30 @@ def run(config: Config) -> dict[str, Any]:
         'parameters': model.count(trained.params),
         'state_digest': trained.card.get('state_digest'),
         'choice': found.choice._asdict(),
-        **experiment.verdict([Evaluation({**metrics, **more}, baselines, controls)], BARS if config.preset != 'smoke' else ()),
+        **experiment.verdict(seen, BARS if config.preset != 'smoke' else ()),
     }
     experiment.conclude(folder, result, sections, receipts=config.receipts)
     return result
+
+
+def joined(images: Evaluation, maps: Evaluation) -> Evaluation:
+    """One evaluation from that of the images and that of the anomaly maps."""
+    sides = [{name: {**a.get(name, {}), **b.get(name, {})} for name in {**a, **b}} for a, b in zip(images[1:], maps[1:], strict=True)]
+    return Evaluation({**images.metrics, **maps.metrics}, *sides)
 
 
 # ---- brains from noise
 
 
 def drawing(config: Config, trained: Model, untrained: Model, train: np.ndarray, held_out: np.ndarray, key: jax.Array):
-    """Metrics, baselines and controls of the samples; the samples, what they are nearest to, and what they were compared with."""
+    """The evaluation of the samples; the samples, what they are nearest to, and what they were compared with."""
     depth = brains.Recipe(**trained.card['recipe_of_data']).shape[2]
     against = synthesis.reference(train, *np.split(held_out, [config.held_out // 2 * depth]))
     times = grids.uniform(model.make_path(trained.path), config.steps)
     draw = sampling.drawer(trained, times=times, size=min(config.samples, 50), name='drawing brains')
     drawn, noise = draw(trained.params, key, config.samples), draw(untrained.params, key, config.controls)
     *judged, copies = synthesis.compare(drawn, noise, against, np.random.default_rng(config.seed))
-    return judged, drawn, copies, against
+    return Evaluation(*judged), drawn, copies, against
 
 
 def show_samples(folder: Workdir, drawn: np.ndarray, copies: Memorisation, against: synthesis.Reference) -> report.Section:
@@ -210,7 +217,7 @@ def precision(score: np.ndarray, where: Cases, median: int) -> float:
 
 
 def finding(config: Config, trained: Model, untrained: Model, healthy: np.ndarray, tuning: Cases, patients: Cases, key: jax.Array):
-    """Metrics, baselines and controls of the anomaly maps, and what was found."""
+    """The evaluation of the anomaly maps, and what was found."""
     keys = lambda n, where: sampling.keys(jax.random.fold_in(key, n), len(where.images))
     scores = {}
     runs = {repeats: restorer(trained, repeats, f'restoring {repeats} times') for repeats in config.repeats}
@@ -240,7 +247,7 @@ def finding(config: Config, trained: Model, untrained: Model, healthy: np.ndarra
     for each in (metrics, control):
         each['lesion_ap_margin'] = each['lesion_ap'] - best
     shown = Found(choice, runs[choice.repeats], residual, restored)
-    return (metrics, {**baselines, 'chance': {'lesion_ap': chance}}, {'untrained': control}), shown
+    return Evaluation(metrics, {**baselines, 'chance': {'lesion_ap': chance}}, {'untrained': control}), shown
 
 
 def show_lesions(folder: Workdir, patients: Cases, found: Found) -> report.Section:

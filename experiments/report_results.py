@@ -3,13 +3,13 @@
 python experiments/report_results.py
 """
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
 from jaxdiff import experiment, report
 from jaxdiff.experiment import option
 from jaxdiff.types import UserError
+from jaxdiff.workdir import read_json
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,9 +31,13 @@ def run(config: Config) -> dict:
     files = sorted(Path(config.results).glob('**/*.json'))
     if not files:
         raise UserError(f'--results={config.results}: holds no receipt; run from the root of the repository')
+    receipts = [read_json(file) for file in files]
+    for file, receipt in zip(files, receipts, strict=True):
+        if not isinstance(receipt, dict):
+            raise UserError(f'{file}: not a receipt; remove it, or let its script write it again')
     out = Path(config.workdir, config.out)
     out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(HEAD + report.results_table(json.loads(file.read_text()) for file in files))
+    out.write_text(HEAD + report.results_table(receipts))
     print(out)
     return {}
 

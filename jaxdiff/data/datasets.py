@@ -14,7 +14,10 @@ from jaxdiff.types import UserError
 
 SLICES = 12  # of each virtual brain, around the ventricles
 HEAD = (0.0, -17.0, 9.0)  # mm, the middle of the head
-VALIDATION, TEST = 100_000, 200_000  # first subject of each split of a population: whatever the size of the others, they share nobody
+VALIDATION, TEST = (
+    100_000,
+    200_000,
+)  # first subject of each split of a population: whatever the size of the others up to that, they share nobody
 
 
 class Dataset(NamedTuple):

@@ -4,12 +4,14 @@ A solver walks from noise to data; after every step to time s the known voxels a
 
     x_s <- m (alpha_s y + sigma_s eps) + (1 - m) x_s,        m = 1 where the voxel is known,              (1)
 
-so that the hole grows towards its surroundings and the known voxels end exactly as they came.
+so that the hole grows towards its surroundings and the known voxels end exactly as they came. It is an approximation: the hole hears of its
+surroundings only through noised copies, and follows them less than the exact conditional law would.
 """
 
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 
 from jaxdiff.constraints import inpaint
 from jaxdiff.paths import GaussianPath
@@ -33,4 +35,4 @@ def fill(key: Key, image: Array, known: Array, denoise: Denoiser, *, path: Gauss
     start, walk = jax.random.split(key)
     x = path.sigma(times[0]) * jax.random.normal(start, image.shape)
     filled = sample(walk, x, denoise, solver, times, constrain=inpaint(path, image, known)).x
-    return Filling(known * image - (1 - known), known, filled)
+    return Filling(jnp.where(known > 0, image, -1.0), known, filled)
