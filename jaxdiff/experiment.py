@@ -247,6 +247,13 @@ def verdict(seen: Sequence[Evaluation], bars: Sequence[Bar]) -> dict[str, Any]:
         judged.append(
             {'name': bar.name, 'value': mean, 'sd': sd, 'op': bar.op, 'bar': bar.value, 'controls_miss_it': failing, 'passed': bool(passed)}
         )
+    if len(seen) == 1:  # one evaluation has no deviation to tell of
+        plain = lambda values: {name: each['mean'] for name, each in values.items()}
+        metrics, baselines, controls = (
+            plain(metrics),
+            *({name: plain(each) for name, each in side.items()} for side in (baselines, controls)),
+        )
+        judged = [{name: value for name, value in bar.items() if name != 'sd'} for bar in judged]
     return {
         'evaluations': len(seen),
         'metrics': metrics,

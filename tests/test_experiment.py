@@ -71,7 +71,9 @@ def test_verdict_is_the_mean_less_one_deviation_and_controls_must_miss():
 
 
 def test_a_single_evaluation_has_no_deviation():
-    assert verdict([Evaluation({'ap': 0.5}, {}, {})], [Bar('ap', '>=', 0.5)])['passed']
+    result = verdict([Evaluation({'ap': 0.5}, {'chance': {'ap': 0.1}}, {})], [Bar('ap', '>=', 0.5)])
+    assert result['passed'] and result['metrics'] == {'ap': 0.5} and result['baselines'] == {'chance': {'ap': 0.1}}
+    assert 'sd' not in result['bars'][0]
 
 
 def test_conclude_writes_result_page_and_receipt(tmp_path, capsys):
