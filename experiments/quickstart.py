@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdiff import experiment, grids, model, plans, report, sampling
+from jaxdiff.clock import Clock
 from jaxdiff.data import brains, datasets, loader, preprocess, volumes
 from jaxdiff.data.source import Source, stack
 from jaxdiff.experiment import Bar, Evaluation, option
@@ -89,7 +90,7 @@ class Found(NamedTuple):
 
 def run(config: Config) -> dict[str, Any]:
     """Everything the module's docstring promises; returns what result.json holds."""
-    clock = experiment.Clock()
+    clock = Clock()
     trained = model.shipped('brain')
     if config.dry_run:
         print(f'would draw {config.samples} brains and judge {config.patients} patients with {model.count(trained.params):,} parameters')

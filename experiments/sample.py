@@ -19,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdiff import experiment, grids, model, plans, report, sampling
+from jaxdiff.clock import Clock
 from jaxdiff.data import layouts, preprocess, volumes
 from jaxdiff.data.volumes import SUFFIXES, Frame
 from jaxdiff.experiment import Evaluation, option
@@ -53,7 +54,7 @@ PRESETS = {'smoke': dict(count=2, steps=2), 'cpu': {}, 'gpu': dict(count=256, si
 
 def run(config: Config) -> dict[str, Any]:
     """Draw, and write the workdir; returns what result.json holds."""
-    clock = experiment.Clock()
+    clock = Clock()
     trained = find(config.model)
     told = covariates(config, trained)
     prepare = preprocess.from_json(trained.preprocess)

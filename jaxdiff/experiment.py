@@ -6,7 +6,6 @@ A script owns its `Config`, `PRESETS` and `run(config)`; `main` adds the command
 
 import dataclasses
 import sys
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ import numpy as np
 from absl import app, flags, logging
 
 from jaxdiff import model, parallel, plans, report
+from jaxdiff.clock import Clock
 from jaxdiff.training.loop import Interrupted
 from jaxdiff.types import UserError
 from jaxdiff.workdir import Workdir, digest, environment, open_workdir, peak_memory, settings_of, write_json
@@ -276,27 +276,3 @@ def conclude(folder: Workdir, result: Mapping[str, Any], sections: Sequence[repo
         value = 'not measured' if bar['value'] is None else f'{bar["value"]:.3f}'
         print(f'{"passed" if bar["passed"] else "MISSED"}  {bar["name"]} {value} {bar["op"]} {bar["bar"]}')
     print(f'{folder.root / "report.html"}')
-
-
-class Clock:
-    """Seconds by phase; compilation is counted by JAX's own events and taken out of the phase in which it happened."""
-
-    def __init__(self):
-        self.start = self.last = time.monotonic()
-        self.compiling = self.counted = 0.0
-        self.laps: dict[str, float] = {}
-        jax.monitoring.register_event_duration_secs_listener(self._listen)
-
-    def _listen(self, event: str, duration: float, **_: Any) -> None:
-        if event == '/jax/core/compile/backend_compile_duration':
-            self.compiling += duration
-
-    def lap(self, phase: str) -> None:
-        """End a phase."""
-        now = time.monotonic()
-        self.laps[phase] = self.laps.get(phase, 0.0) + now - self.last - (self.compiling - self.counted)
-        self.last, self.counted = now, self.compiling
-
-    def seconds(self) -> dict[str, float]:
-        """What result.json calls wall_s."""
-        return {'compile': self.compiling, **self.laps, 'total': time.monotonic() - self.start}

@@ -31,7 +31,8 @@ ALLOWED = {
     'sampling': {'types', 'model', 'grids', 'solvers', 'parallel', 'training'},
     'workdir': {'types', 'data'},
     'plans': {'types', 'model', 'losses', 'weights', 'data', 'training', 'parallel', 'workdir'},
-    'experiment': {'types', 'model', 'plans', 'parallel', 'report', 'training', 'workdir'},
+    'clock': set(),
+    'experiment': {'types', 'clock', 'model', 'plans', 'parallel', 'report', 'training', 'workdir'},
 }
 ONLY = {
     'flax': {'nets', 'model'},
