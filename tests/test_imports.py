@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-MATHEMATICS = {'types', 'paths', 'noise', 'predict', 'grids', 'weights', 'losses', 'guidance', 'constraints', 'solvers'}
+FOUNDATIONS = {'types', 'paths', 'noise', 'predict', 'grids', 'weights'}
+MATHEMATICS = FOUNDATIONS | {'losses', 'score_matching', 'distillation', 'guidance', 'constraints', 'solvers', 'likelihood', 'inversion'}
 ALLOWED = {
     'types': set(),
     'paths': {'types'},
@@ -16,10 +17,14 @@ ALLOWED = {
     'predict': {'types', 'paths'},
     'grids': {'types', 'paths'},
     'weights': {'types', 'paths'},
-    'losses': {'types', 'paths', 'noise', 'predict', 'weights'},
-    'guidance': {'types', 'paths', 'predict'},
-    'constraints': {'types', 'paths', 'noise', 'predict'},
-    'solvers': {'types', 'paths', 'noise', 'predict', 'grids'},
+    'losses': FOUNDATIONS,
+    'score_matching': FOUNDATIONS | {'losses'},
+    'distillation': FOUNDATIONS | {'losses', 'solvers'},
+    'guidance': FOUNDATIONS,
+    'constraints': FOUNDATIONS,
+    'solvers': FOUNDATIONS,
+    'likelihood': FOUNDATIONS | {'losses', 'solvers'},
+    'inversion': FOUNDATIONS | {'solvers'},
     'tasks': MATHEMATICS,
     'nets': {'types'},
     'data': {'types'},

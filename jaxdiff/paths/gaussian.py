@@ -16,18 +16,15 @@ and in the limit of short steps (3) is the stochastic differential equation dx =
 
 (4) divides by neither alpha nor sigma_s, so it is finite at both ends of time, and at s = 0 its mean is x0 exactly and its variance 0.
 
-Ho, Jain, Abbeel, "Denoising diffusion probabilistic models", NeurIPS 2020 (tables); Nichol and Dhariwal, "Improved DDPM", ICML 2021 (cosine
-table); Song et al., "Score-based generative modeling through SDEs", ICLR 2021 (VP, 5); Kingma et al., "Variational diffusion models",
-NeurIPS 2021 (4); Salimans and Ho, "Progressive distillation", ICLR 2022 (continuous cosine).
+Ho, Jain, Abbeel, "Denoising diffusion probabilistic models", NeurIPS 2020; Song et al., "Score-based generative modeling through SDEs",
+ICLR 2021 (5); Kingma et al., "Variational diffusion models", NeurIPS 2021 (4).
 """
 
-import math
 from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from jaxdiff.types import Array, Time
 
@@ -57,73 +54,6 @@ class SDE(NamedTuple):
 
     drift: Callable[[Array, Time], Array]
     diffusion: Callable[[Time], Array]
-
-
-def linear_betas(steps: int, start: float = 1e-4, end: float = 0.02) -> np.ndarray:
-    """Betas (steps,) rising linearly, float64 (Ho et al. 2020); for steps other than 1000 scale both ends by 1000 / steps."""
-    return np.linspace(start, end, steps)
-
-
-def scaled_linear_betas(steps: int, start: float = 8.5e-4, end: float = 0.012) -> np.ndarray:
-    """Betas (steps,) whose square roots rise linearly, float64 (Rombach et al. 2022)."""
-    return np.square(np.linspace(math.sqrt(start), math.sqrt(end), steps))
-
-
-def cosine_betas(steps: int, s: float = 0.008, cap: float = 0.999) -> np.ndarray:
-    """Betas (steps,) of cos^2((u + s) / (1 + s) pi / 2), none above `cap`, float64 (Nichol and Dhariwal 2021)."""
-    u = np.arange(steps + 1) / steps
-    alpha_squared = np.square(np.cos((u + s) / (1 + s) * np.pi / 2))
-    return np.minimum(1 - alpha_squared[1:] / alpha_squared[:-1], cap)
-
-
-def discrete(betas: np.ndarray) -> GaussianPath:
-    """The path of a table of T betas in (0, 1]: t = 0 is data, t = i + 1 is index i of the table.
-
-    Between integers log alpha is linear (beta constant), so any real time in [0, T] is allowed. A last beta of 1 (zero terminal
-    SNR) is kept at log_snr = -40: nothing is infinite, and the signal is below what float32 resolves.
-    """
-    betas = np.asarray(betas, np.float64)
-    if betas.ndim != 1 or not (np.all(betas > 0) and np.all(betas <= 1)):
-        raise ValueError('betas must be one row of numbers in (0, 1]')
-    with np.errstate(divide='ignore'):
-        table = np.concatenate([[0.0], np.cumsum(np.log1p(-betas)) / 2]).clip(-20.0)
-    steps = len(betas)
-
-    def log_alpha(t):
-        t = jnp.asarray(t, float)
-        index = jnp.clip(jnp.ceil(t) - 1, 0, steps - 1).astype(int)  # the step that leads up to t, so that slopes at integers are its own
-        part, values = t - index, jnp.asarray(table)
-        return (1 - part) * values[index] + part * values[index + 1]
-
-    return _variance_preserving(log_alpha, float(steps), lambda t: jnp.asarray(t, float) - 1, steps)
-
-
-def vp(beta_min: float = 0.1, beta_max: float = 20.0) -> GaussianPath:
-    """The continuous DDPM of Song et al. (2021), t in [0, 1]: beta(t) = beta_min + t (beta_max - beta_min), log alpha = -1/2 int beta."""
-
-    def log_alpha(t):
-        t = jnp.asarray(t, float)
-        return -t * (beta_min + t * (beta_max - beta_min) / 2) / 2
-
-    return _variance_preserving(log_alpha, 1.0, _thousand)
-
-
-def cosine(low: float = -20.0, high: float = math.inf) -> GaussianPath:
-    """alpha = cos(phi), sigma = sin(phi), t in [0, 1], phi linear in t (Salimans and Ho 2022).
-
-    phi runs from 0 not to pi/2 but to the angle at which log_snr = `low`, 4.5e-5 rad short, so that nothing is infinite at t = 1;
-    a finite `high` cuts the other end likewise (their symmetric schedule is low = -20, high = 20), and then t = 0 is not quite data.
-    """
-    noisy, clean = math.atan(math.exp(low / 2)), math.atan(math.exp(-high / 2))  # angles left between phi and either axis
-    sweep = math.pi / 2 - noisy - clean
-
-    def alpha(t):
-        return jnp.sin(noisy + sweep * (1 - jnp.asarray(t, float)))  # cos(phi) without its cancellation near pi/2
-
-    def sigma(t):
-        return jnp.sin(clean + sweep * jnp.asarray(t, float))
-
-    return GaussianPath(alpha, sigma, lambda t: 2 * (jnp.log(alpha(t)) - jnp.log(sigma(t))), 1.0, _thousand)
 
 
 def perturb(path: GaussianPath, x0: Array, noise: Array, t: Time) -> Array:
@@ -183,8 +113,8 @@ def prior_std(path: GaussianPath) -> Array:
     return path.sigma(path.end)
 
 
-def _variance_preserving(log_alpha, end, embed, steps=None) -> GaussianPath:
-    """alpha^2 + sigma^2 = 1; expm1 keeps the digits of sigma near t = 0."""
+def variance_preserving(log_alpha, end, embed, steps=None) -> GaussianPath:
+    """The path with alpha^2 + sigma^2 = 1; expm1 keeps the digits of sigma near t = 0."""
     sigma = lambda t: jnp.sqrt(-jnp.expm1(2 * log_alpha(t)))
     log_snr = lambda t: 2 * log_alpha(t) - jnp.log(-jnp.expm1(2 * log_alpha(t)))
     return GaussianPath(lambda t: jnp.exp(log_alpha(t)), sigma, log_snr, end, embed, steps)
@@ -193,7 +123,3 @@ def _variance_preserving(log_alpha, end, embed, steps=None) -> GaussianPath:
 def _lost(path: GaussianPath, s: Time, t: Time) -> Array:
     """1 - SNR(t) / SNR(s): the share of the signal-to-noise ratio lost between s and t."""
     return -jnp.expm1(path.log_snr(t) - path.log_snr(s))
-
-
-def _thousand(t: Time) -> Array:
-    return 1000 * jnp.asarray(t, float)
