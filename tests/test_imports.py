@@ -9,7 +9,17 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 FOUNDATIONS = {'types', 'paths', 'noise', 'predict', 'grids', 'weights'}
-MATHEMATICS = FOUNDATIONS | {'losses', 'score_matching', 'distillation', 'guidance', 'constraints', 'solvers', 'likelihood', 'inversion'}
+MATHEMATICS = FOUNDATIONS | {
+    'exact',
+    'losses',
+    'score_matching',
+    'distillation',
+    'guidance',
+    'constraints',
+    'solvers',
+    'likelihood',
+    'inversion',
+}
 ALLOWED = {
     'types': set(),
     'paths': {'types'},
@@ -17,6 +27,7 @@ ALLOWED = {
     'predict': {'types', 'paths'},
     'grids': {'types', 'paths'},
     'weights': {'types', 'paths'},
+    'exact': {'types', 'paths'},
     'losses': FOUNDATIONS,
     'score_matching': FOUNDATIONS | {'losses'},
     'distillation': FOUNDATIONS | {'losses', 'solvers'},
