@@ -56,14 +56,16 @@ def denoising(
         condition: (key, example) -> keyword arguments of the network for this example.
 
     Returns:
-        (params, key, example) -> (loss, metrics): `example['image']` is x0 (*spatial, C), and the metrics hold the unweighted 'mse'.
+        (params, key, example) -> (loss, metrics): `example['image']` is x0 (*spatial, C), and the metrics hold the unweighted 'mse'. A scalar
+        `example['time']` takes the place of a time drawn, and `example['weight']` multiplies the loss.
     """
     draw = _draw(apply, path, times or weights.uniform(path), condition, noise)
 
     def loss(params, key, example):
         t, x0, eps, _, output = draw(params, key, example)
         mse = jnp.mean(jnp.square(output[..., : x0.shape[-1]] - target(path, kind, x0, eps, t)))
-        return mse if weight is None else weight(path.log_snr(t)) * mse, {'mse': mse}
+        value = mse if weight is None else weight(path.log_snr(t)) * mse
+        return _share(example) * value, {'mse': mse}
 
     return loss
 
@@ -88,7 +90,7 @@ def hybrid(
         Others as in `denoising`.
 
     Returns:
-        A loss with metrics 'mse' and 'vb', the bound's term in bits per element, not multiplied by `steps`.
+        A loss as in `denoising` with metrics 'mse' and 'vb', the bound's term in bits per element, not multiplied by `steps`.
     """
     steps = steps or path.steps or 1000
     length = path.end / steps
@@ -102,7 +104,7 @@ def hybrid(
         x0_hat = convert(path, jax.lax.stop_gradient(prediction), x, t, source=kind, target='x0')
         vb = bound_term(path, x0, x, t, t - length, x0_hat, raw, bins=bins)
         mean = mse if weight is None else weight(path.log_snr(t)) * mse
-        return mean + scale * steps * vb, {'mse': mse, 'vb': vb}
+        return _share(example) * (mean + scale * steps * vb), {'mse': mse, 'vb': vb}
 
     return loss
 
@@ -150,9 +152,13 @@ def _draw(apply, path, times, condition, noise):
 
     def draw(params, key, example):
         time_key, noise_key, condition_key = jax.random.split(key, 3)
-        t, x0 = times(time_key), example['image']
+        t, x0 = example['time'] if 'time' in example else times(time_key), example['image']
         eps = noise(noise_key, x0.shape)
         x = perturb(path, x0, eps, t)
         return t, x0, eps, x, evaluate(partial(apply, params), path, x, t, condition(condition_key, example))
 
     return draw
+
+
+def _share(example: Example) -> Array | float:
+    return example.get('weight', 1.0)

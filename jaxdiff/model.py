@@ -20,10 +20,16 @@ from jaxdiff.types import Denoiser, Params, UserError
 NETWORKS = {'unet': UNet}
 PATHS = {
     'cosine': paths.cosine,
+    'flow': paths.flow,
+    'edm': paths.edm,
     'vp': paths.vp,
+    'subvp': paths.subvp,
+    've': paths.ve,
     'linear': lambda steps=1000, **ends: paths.discrete(paths.linear_betas(steps, **ends)),
     'scaled_linear': lambda steps=1000, **ends: paths.discrete(paths.scaled_linear_betas(steps, **ends)),
     'cosine_table': lambda steps=1000, **shape: paths.discrete(paths.cosine_betas(steps, **shape)),
+    'sigmoid': lambda steps=1000, **shape: paths.discrete(paths.sigmoid_betas(steps, **shape)),
+    'zero_snr': lambda steps=1000, **ends: paths.discrete(paths.rescale_zero_snr(paths.linear_betas(steps, **ends))),
 }
 SHIPPED = Path(__file__).parent / 'shipped'
 

@@ -7,12 +7,17 @@ Every kind of prediction is a combination of the data and the noise of x = alpha
     v        = alpha eps - sigma x0                                         (3)
     score    = -eps / sigma = grad log p(x)                                 (4)
     velocity = alpha' x0 + sigma' eps = dx/dt        (eps - x0 for flows)   (5)
+    edm      = sigma / (d r) x0 - alpha d / r eps,   r^2 = alpha^2 d^2 + sigma^2,   d the data's standard deviation     (6)
 
-A learned variance (6) lies between the two extremes of the reverse step t -> s, in logarithms, with r a second set of output channels:
+(6) is the F of x0 = c_skip x / alpha + c_out F, with c_skip = (alpha d / r)^2 and c_out = sigma d / r: of variance 1 for data of variance
+d^2, like x / r, what the network sees of x where a path names d. For d = 1 on a variance-preserving path it is -v.
+
+A learned variance (7) lies between the two extremes of the reverse step t -> s, in logarithms, with r a second set of output channels:
 
     log variance = (1 + r)/2 log beta + (1 - r)/2 log beta~,    beta = sigma_t^2 (1 - SNR_t/SNR_s),    beta~ = sigma_s^2 (1 - SNR_t/SNR_s).
 
-(3) Salimans and Ho, ICLR 2022; (4) Song et al., ICLR 2021; (5) Lipman et al., ICLR 2023; (6) Nichol and Dhariwal, ICML 2021.
+(3) Salimans and Ho, ICLR 2022; (4) Song et al., ICLR 2021; (5) Lipman et al., ICLR 2023; (6) Karras et al., NeurIPS 2022; (7) Nichol and
+Dhariwal, ICML 2021.
 This is the one place where divisions by alpha or sigma live, and the one place that gives a network its batch axis.
 """
 
@@ -25,7 +30,7 @@ import jax.numpy as jnp
 from jaxdiff.paths import GaussianPath, bridge, rates, transition
 from jaxdiff.types import Array, Denoiser, Time
 
-KINDS = ('x0', 'eps', 'v', 'score', 'velocity')
+KINDS = ('x0', 'eps', 'v', 'score', 'velocity', 'edm')
 
 
 def convert(path: GaussianPath, value: Array, x: Array, t: Time, *, source: str, target: str) -> Array:
@@ -39,7 +44,7 @@ def convert(path: GaussianPath, value: Array, x: Array, t: Time, *, source: str,
 
 
 def target(path: GaussianPath, kind: str, x0: Array, eps: Array, t: Time) -> Array:
-    """What a network of this kind should answer at alpha x0 + sigma eps: (1) to (5)."""
+    """What a network of this kind should answer at alpha x0 + sigma eps: (1) to (6)."""
     return _combine(path, x0, eps, t, kind)
 
 
@@ -62,7 +67,7 @@ def as_denoiser(apply: Callable[..., Array], path: GaussianPath, kind: str, **co
 
 
 def learned_variance(apply: Callable[..., Array], path: GaussianPath, **conditioning: Any) -> Callable[[Array, Time, Time], Array]:
-    """(x, t, s) -> variance of the reverse step, the shape of x, from the last C of the network's 2C channels (6).
+    """(x, t, s) -> variance of the reverse step, the shape of x, from the last C of the network's 2C channels (7).
 
     Inside `jit` the network is not evaluated a second time for it: the compiler merges equal calls.
     """
@@ -75,7 +80,7 @@ def learned_variance(apply: Callable[..., Array], path: GaussianPath, **conditio
 
 
 def log_variance(path: GaussianPath, raw: Array, t: Time, s: Time) -> Array:
-    """(6) from raw outputs r, which -1 and 1 bound in spirit but not in fact.
+    """(7) from raw outputs r, which -1 and 1 bound in spirit but not in fact.
 
     beta~ is 0 for the step to data; its logarithm there is taken from the step of the same length just above, (2t - s) -> t.
     """
@@ -88,8 +93,12 @@ def log_variance(path: GaussianPath, raw: Array, t: Time, s: Time) -> Array:
 
 
 def evaluate(apply: Callable[..., Array], path: GaussianPath, x: Array, t: Time, conditioning: Mapping[str, Any]) -> Array:
-    """The network's answer for one example, in the dtype of x. Keys among the conditioning are passed whole: they have no batch."""
-    output = apply(x[None], path.embed(t)[None], **jax.tree.map(_batched, dict(conditioning)))
+    """The network's answer for one example x, which it sees scaled to variance 1 where the path names the data's deviation; dtype of x.
+
+    Keys among the conditioning are passed whole: they have no batch.
+    """
+    seen = x if path.data_std is None else (x / _size(path, t)).astype(x.dtype)
+    output = apply(seen[None], path.embed(t)[None], **jax.tree.map(_batched, dict(conditioning)))
     return output[0].astype(x.dtype)
 
 
@@ -108,7 +117,7 @@ def _split(path, value, x, t, kind) -> tuple[Array, Array]:
         kind, value = 'eps', -sigma * value
     if kind == 'eps':
         return _over(x - sigma * value, alpha), value
-    a, b = (-sigma, alpha) if kind == 'v' else rates(path, t)  # value = a x0 + b eps
+    a, b = _shares(path, t, kind)
     determinant = alpha * b - sigma * a
     return (b * x - sigma * value) / determinant, (alpha * value - a * x) / determinant
 
@@ -121,8 +130,28 @@ def _combine(path, x0, eps, t, kind) -> Array:
         return eps
     if kind == 'score':
         return _over(-eps, path.sigma(t))
-    a, b = (-path.sigma(t), path.alpha(t)) if kind == 'v' else rates(path, t)
+    a, b = _shares(path, t, kind)
     return a * x0 + b * eps
+
+
+def _shares(path, t, kind) -> tuple[Array, Array]:
+    """(a, b) of a prediction a x0 + b eps; never parallel to (alpha, sigma)."""
+    if kind == 'velocity':
+        return rates(path, t)
+    alpha, sigma = path.alpha(t), path.sigma(t)
+    if kind == 'v':
+        return -sigma, alpha
+    std, size = _data_std(path), _size(path, t)
+    return sigma / (std * size), -alpha * std / size
+
+
+def _size(path: GaussianPath, t: Time) -> Array:
+    """Standard deviation r of x_t for data of the path's `data_std` (6)."""
+    return jnp.hypot(path.alpha(t) * _data_std(path), path.sigma(t))
+
+
+def _data_std(path: GaussianPath) -> float:
+    return 1.0 if path.data_std is None else path.data_std
 
 
 def _over(numerator: Array, scale: Array) -> Array:

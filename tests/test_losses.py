@@ -58,6 +58,16 @@ def test_times_weights_and_conditions_reach_the_loss():
     np.testing.assert_allclose(value, metrics['mse'] / np.tan(np.pi / 8) ** 2, rtol=1e-3)  # times the SNR
 
 
+@pytest.mark.parametrize('make', [losses.denoising, losses.hybrid])
+def test_an_example_may_bring_its_time_and_its_weight(make):
+    loss = jax.jit(make(lambda params, x, label: jnp.concatenate([0 * x + label[0] / 1000, 0 * x], -1), LINEAR, 'x0'))
+    example = {'image': jnp.zeros((6, 1)), 'time': jnp.float32(300), 'weight': jnp.float32(0.25)}
+    for key in KEYS[:2]:
+        value, metrics = loss((), key, example)
+        np.testing.assert_allclose(metrics['mse'], 0.299**2, rtol=1e-5)  # not weighted
+        np.testing.assert_allclose(value, (metrics['mse'] + metrics.get('vb', 0.0)) / 4, rtol=1e-5)
+
+
 @pytest.mark.parametrize(('path', 'bins'), [(LINEAR, 256), (COSINE, None)], ids=['linear, quantised', 'cosine, continuous'])
 def test_only_the_variance_learns_from_the_bound(path, bins):
     image = jnp.linspace(-1, 1, 6).reshape(6, 1)

@@ -28,6 +28,14 @@ def test_round_trip(trained, tmp_path):
     np.testing.assert_array_equal(model.denoiser(found)(x, jnp.float32(0.5)), model.denoiser(trained)(x, jnp.float32(0.5)))
 
 
+@pytest.mark.parametrize('name', model.PATHS)
+def test_every_named_path_can_be_made_and_told(name):
+    path = model.make_path({'name': name})
+    assert path.sigma(0.0) == 0 and path.log_snr(path.end) < path.log_snr(path.end / 2) < jnp.inf
+    with pytest.raises(UserError, match=name):
+        model.make_path({'name': name, 'wrong': 1})
+
+
 def test_half_precision_halves_the_file(trained, tmp_path):
     model.save(trained, tmp_path / 'full')
     model.save(trained, tmp_path / 'half', dtype='float16')

@@ -10,13 +10,21 @@ import pytest
 
 from jaxdiff import paths, predict
 
-PATHS = {'linear': paths.discrete(paths.linear_betas(1000)), 'vp': paths.vp(), 'cosine': paths.cosine()}
+PATHS = {
+    'linear': paths.discrete(paths.linear_betas(1000)),
+    'zero terminal': paths.discrete(paths.rescale_zero_snr(paths.linear_betas(1000))),
+    'vp': paths.vp(),
+    'cosine': paths.cosine(),
+    'subvp': paths.subvp(),
+    've': paths.ve(),
+    'edm': paths.edm(),
+    'flow': paths.flow(),
+}
 every_path = pytest.mark.parametrize('path', PATHS.values(), ids=PATHS)
 
 
 @every_path
 def test_conversions_round_trip_over_all_pairs(path):
-    @jax.jit
     @jax.vmap
     def round_trips(t):
         x0, eps = jnp.array([0.3, -1.0, 0.0]), jnp.array([-0.2, 1.7, 0.4])
@@ -33,8 +41,9 @@ def test_conversions_round_trip_over_all_pairs(path):
         np.testing.assert_allclose(back, origin, rtol=1e-9, atol=1e-10)
 
 
-@every_path
-def test_v_is_a_rotation(path):
+@pytest.mark.parametrize('name', ['linear', 'zero terminal', 'vp', 'cosine'])
+def test_v_is_a_rotation(name):
+    path = PATHS[name]
     with jax.enable_x64(True):
         x0, eps, t = jnp.array([0.3, -1.0]), jnp.array([-0.2, 1.7]), 0.37 * path.end
         x, v = paths.perturb(path, x0, eps, t), predict.target(path, 'v', x0, eps, t)
@@ -69,13 +78,44 @@ def test_conversions_are_finite_at_both_ends_of_time(path):
     def converted(value, t):
         return {(a, b): predict.convert(path, value, x, t, source=a, target=b) for a, b in pairs}
 
-    both = jax.jit(jax.vmap(lambda t: (converted(value, t), jax.jacfwd(converted)(value, t))))
+    both = jax.vmap(lambda t: (converted(value, t), jax.jacfwd(converted)(value, t)))
     values, slopes = both(jnp.array([0.0, path.end]))
     for pair in pairs:
         for array in (values[pair], slopes[pair]):
             assert jnp.all(jnp.isfinite(array)) and array.dtype == jnp.float32, pair
     for kind in ('eps', 'v', 'velocity', 'score'):
         np.testing.assert_allclose(values[kind, 'x0'][0], x, atol=2e-3)
+
+
+def test_edm_has_the_published_coefficients_and_unit_variance():
+    sd, s = 0.7, jnp.array([0.002, 0.3, 5.0, 80.0])
+    c_skip, c_out, c_in = sd**2 / (s**2 + sd**2), s * sd / jnp.sqrt(s**2 + sd**2), 1 / jnp.sqrt(s**2 + sd**2)
+    with jax.enable_x64(True):
+        path, nodes = paths.edm(data_std=sd), np.polynomial.hermite_e.hermegauss(3)
+        x0, eps = (each.ravel() for each in np.meshgrid(sd * nodes[0], nodes[0]))  # Gaussians by quadrature
+        mean = lambda values: values @ np.outer(nodes[1], nodes[1]).ravel() / (2 * np.pi)
+        for i, t in enumerate(s):
+            x = paths.perturb(path, x0, eps, t)
+            answer = predict.target(path, 'edm', x0, eps, t)
+            np.testing.assert_allclose(answer, (x0 - c_skip[i] * x) / c_out[i], rtol=1e-4, atol=1e-4)
+            seen = predict.evaluate(lambda x, t: x, path, x, t, {})
+            np.testing.assert_allclose(seen, c_in[i] * x, rtol=1e-6)
+            np.testing.assert_allclose([mean(answer**2), mean(seen**2)], 1, rtol=1e-9)
+
+
+def test_edm_is_minus_v_where_data_and_path_have_unit_variance():
+    x0, eps, t = jnp.array([0.3, -1.0]), jnp.array([-0.2, 1.7]), jnp.float32(0.3)
+    v, edm = (predict.target(paths.vp(), kind, x0, eps, t) for kind in ('v', 'edm'))
+    np.testing.assert_allclose(edm, -v, rtol=1e-5)
+
+
+def test_only_a_path_that_names_the_data_scales_what_a_network_sees():
+    x, t = jnp.array([[3.0]]), jnp.float32(0.5)
+    seen = {}
+    apply = lambda x, t: seen.update(x=x) or x
+    for path, expected in ((paths.flow(), 3), (paths.flow()._replace(data_std=2.0), 3 / np.hypot(1, 0.5)), (paths.ve(data_std=None), 3)):
+        predict.as_denoiser(apply, path, 'x0')(x, t)
+        np.testing.assert_allclose(seen['x'], [[[expected]]], rtol=1e-6)
 
 
 def test_unknown_kinds_are_refused():
@@ -108,8 +148,8 @@ def test_a_network_sees_a_batch_of_one_and_the_embedded_time():
 def test_an_exact_network_of_any_kind_is_the_exact_denoiser(path):
     exact = oracles.denoiser(path, oracles.TEST_BED)
     x, t = jnp.linspace(-1, 1, 5)[:, None], jnp.float32(0.5 * path.end)
-    network = lambda kind: lambda x, label: predict.convert(path, exact(x, t), x, t, source='x0', target=kind)
-    denoised = jax.jit(lambda: {kind: predict.as_denoiser(network(kind), path, kind)(x, t) for kind in predict.KINDS})()
+    network = lambda kind: lambda seen, label: predict.convert(path, exact(x, t), x, t, source='x0', target=kind)[None]
+    denoised = {kind: predict.as_denoiser(network(kind), path, kind)(x, t) for kind in predict.KINDS}
     for kind in predict.KINDS:
         np.testing.assert_allclose(denoised[kind], exact(x, t), atol=1e-4, err_msg=kind)
 

@@ -36,9 +36,12 @@ class GaussianPath(NamedTuple):
         alpha: t -> scale of the data, 1 at t = 0 for the makers below.
         sigma: t -> standard deviation of the noise, 0 at t = 0.
         log_snr: t -> log(alpha^2 / sigma^2) in nats, computed without cancellation; +inf at t = 0.
-        end: the largest time: 1 for continuous paths, T for tables of T steps.
-        embed: t -> what the network is told: 1000 t for continuous paths, the index t - 1 in {0..T-1} for tables.
+        end: the largest time: T for tables of T steps, sigma_max where time is the noise itself (`edm`), 1 for other continuous paths.
+        embed: t -> what the network is told: the index t - 1 in {0..T-1} for tables, the logarithm of the noise where it spans decades,
+            1000 t for other continuous paths; finite at t = 0.
         steps: T for tables, whose times of training are the integers 1..T; None where time is continuous.
+        data_std: where given, the network sees x / sqrt(alpha^2 data_std^2 + sigma^2), of variance 1 for data of this standard deviation,
+            and predictions of kind 'edm' are made for such data.
     """
 
     alpha: Callable[[Time], Array]
@@ -47,6 +50,7 @@ class GaussianPath(NamedTuple):
     end: float
     embed: Callable[[Time], Array]
     steps: int | None = None
+    data_std: float | None = None
 
 
 class SDE(NamedTuple):
