@@ -39,7 +39,7 @@ class Model(NamedTuple):
 
     network: dict[str, Any]
     path: dict[str, Any]
-    kind: str  # what the network predicts: 'x0', 'eps', 'v', 'score', 'velocity'
+    kind: str  # what the network predicts, one of predict.KINDS
     params: Params
     preprocess: dict[str, Any]  # the recorded intensity and geometry contract of the data, see data/preprocess.py
     card: dict[str, Any]  # image shape, covariates, data digest, how it was trained

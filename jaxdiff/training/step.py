@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxdiff.training.state import TrainState
-from jaxdiff.types import Array, Key, Loss, Metrics, UserError
+from jaxdiff.types import Array, Key, Loss, Metrics, Params, UserError
 
 Batch = Mapping[str, Array]
 Step = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
@@ -31,29 +31,48 @@ def make_step(loss: Loss, optimizer: optax.GradientTransformation, *, ema: float
     `accumulate` splits the batch into that many micro-batches taken one after the other, for less memory at equal results.
     `metrics` are the batch means of what the loss reports, with 'loss' and 'grad_norm', the norm of (1) before any clipping.
     """
+    differentiate = gradient(loss, accumulate)
+
+    def step(state, batch):
+        grads, each = differentiate(state.params, example_keys(state.key, state.step, batch_size(batch)), batch)
+        return advance(state, grads, optimizer, ema), summary(grads, each)
+
+    return step
+
+
+def gradient(loss: Loss, accumulate: int = 1) -> Callable[[Params, Key, Batch], tuple[Params, Metrics]]:
+    """(params, keys (B,), batch) -> (1), and what the loss reports of every example, with 'loss', each with a leading axis of B."""
 
     def mean_loss(params, keys, examples):
         losses, metrics = jax.vmap(loss, in_axes=(None, 0, 0))(params, keys, examples)
-        means = jax.tree.map(lambda values: jnp.mean(values, axis=0), {'loss': losses, **metrics})
-        return means['loss'], means
+        return jnp.mean(losses), {'loss': losses, **metrics}
 
-    def step(state, batch):
-        parts = micro_batches(example_keys(state.key, state.step, batch_size(batch)), batch, accumulate)
-        total = None
-        for keys, examples in parts:  # unrolled: gradients of convolutions inside a loop are slow on CPU
+    def differentiate(params, keys, batch):
+        total, reports = None, []
+        for own, examples in micro_batches(keys, batch, accumulate):  # unrolled: gradients of convolutions inside a loop are slow on CPU
             if total is None:
-                total = jax.grad(mean_loss, has_aux=True)(state.params, keys, examples)
+                total, each = jax.grad(mean_loss, has_aux=True)(params, own, examples)
             else:
-                part = jax.grad(mean_loss, has_aux=True)(state.params, keys, after(total, examples))
+                part, each = jax.grad(mean_loss, has_aux=True)(params, own, after((total, each), examples))
                 total = jax.tree.map(jnp.add, total, part)
-        grads, metrics = jax.tree.map(lambda value: value / accumulate, total)
-        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
-        params = optax.apply_updates(state.params, updates)
-        averaged = moving_average(state.ema, params, decay(state.step, ema))
-        metrics['grad_norm'] = norm(grads)
-        return TrainState(state.step + 1, params, averaged, opt_state, state.key), metrics
+            reports.append(each)
+        in_order = lambda *parts: jnp.stack(parts, axis=1).reshape(-1, *parts[0].shape[1:])
+        return jax.tree.map(lambda value: value / accumulate, total), jax.tree.map(in_order, *reports)
 
-    return step
+    return differentiate
+
+
+def advance(state: TrainState, grads: Params, optimizer: optax.GradientTransformation, ema: float) -> TrainState:
+    """Equations (2) and (3)."""
+    updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+    params = optax.apply_updates(state.params, updates)
+    averaged = moving_average(state.ema, params, decay(state.step, ema))
+    return TrainState(state.step + 1, params, averaged, opt_state, state.key)
+
+
+def summary(grads: Params, each: Metrics) -> Metrics:
+    """The batch means of what examples report, and the norm of the gradient."""
+    return {**jax.tree.map(lambda values: jnp.mean(values, axis=0), each), 'grad_norm': norm(grads)}
 
 
 def example_keys(key: Key, step: Array, size: int) -> Key:
