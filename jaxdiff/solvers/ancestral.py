@@ -9,7 +9,8 @@ DDIM keeps the marginals of every time and chooses how much of the noise is fres
 
     x_s = alpha_s x0_hat + sqrt(sigma_s^2 - std^2) eps_hat + std z,    std = eta sqrt(beta~),                      (2)
 
-so that eta = 1 is (1) with beta~ and eta = 0 is deterministic: Euler's method for the probability flow in sigma / alpha.
+so that eta = 1 is (1) with beta~ and eta = 0 is deterministic: Euler's method for the probability flow in sigma / alpha. What the DDIM
+paper calls sigma-hat, the mean of eta = 1 with more noise than keeps the marginals, is (1) with beta.
 Nothing is drawn in the step to data, which returns x0_hat.
 
 Ho, Jain, Abbeel, NeurIPS 2020; Song, Meng, Ermon, "Denoising diffusion implicit models", ICLR 2021. Any pairs of times will do, so
@@ -32,7 +33,8 @@ def ddpm(path: GaussianPath, *, variance: str | Callable[[Array, Time, Time], Ar
 
     Args:
         variance: 'small' is beta~, exact for data of one point; 'large' is beta, exact for data N(0, I) on a variance-preserving path;
-            or a function (x, t, s) -> variance, such as `predict.learned_variance`. With few steps 'small' loses rare modes.
+            or a function (x, t, s) -> variance, such as `predict.learned_variance` and `variance.optimal`. With few steps 'small' loses
+            rare modes.
     """
     if variance not in ('small', 'large') and not callable(variance):
         raise ValueError(f"variance is 'small', 'large' or a function of x, t and s, not {variance!r}")
