@@ -25,14 +25,11 @@ import jax
 import jax.numpy as jnp
 
 from jaxdiff import losses
-from jaxdiff.noise import Noise
+from jaxdiff.divergence import Divergence, exact_trace
 from jaxdiff.paths import GaussianPath, prior_std
 from jaxdiff.solvers.embedded import integrate
 from jaxdiff.solvers.flow import flow_of
 from jaxdiff.types import Array, Denoiser, Key, Time
-
-# field, x -> its value there and its divergence, () if exact, (probes,) if estimated
-Divergence = Callable[[Callable[[Array], Array], Array], tuple[Array, Array]]
 
 
 class LogDensity(NamedTuple):
@@ -97,28 +94,6 @@ def log_density(
     volume = x.size * jnp.log(flow.scale(stop) / flow.scale(start))
     error = jnp.std(nats, ddof=1) / math.sqrt(nats.size) if nats.ndim else jnp.zeros_like(nats)
     return LogDensity(prior(latent) + volume + jnp.mean(nats), error, latent, evaluations)
-
-
-def exact_trace(field: Callable[[Array], Array], x: Array) -> tuple[Array, Array]:
-    """The divergence from the derivatives along every axis: x.size of them, kept at once."""
-    value, push = jax.linearize(field, x)
-    basis = jnp.eye(x.size, dtype=x.dtype)
-    return value, jnp.trace(jax.vmap(lambda axis: push(axis.reshape(x.shape)).ravel())(basis))
-
-
-def rademacher(key: Key, shape: tuple[int, ...]) -> Array:
-    """-1 or 1 with equal odds: of all probes those whose estimate varies least where the derivatives are not known."""
-    return jax.random.rademacher(key, shape, float)
-
-
-def hutchinson(key: Key, probes: int = 1, *, noise: Noise = rademacher) -> Divergence:
-    """The divergence estimated by (2) from each of `probes` draws, the same at every evaluation."""
-
-    def estimate(field, x):
-        value, push = jax.linearize(field, x)
-        return value, jax.vmap(lambda z: jnp.sum(z * push(z)))(noise(key, (probes, *x.shape)).astype(x.dtype))
-
-    return estimate
 
 
 def bits_per_dim(nats: Array, size: int, *, levels: int = 256, low: float = -1.0, high: float = 1.0) -> Array:

@@ -19,13 +19,14 @@ by estimating gradients of the data distribution", NeurIPS 2019 (NCSN), and "Imp
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdiff.noise import Noise, gaussian
+from jaxdiff.divergence import exact_trace, hutchinson
+from jaxdiff.noise import Noise, gaussian, rademacher
 from jaxdiff.types import Array, Key
 
 Score = Callable[[Array], Array]  # x -> grad log p(x), of the shape of x, any
@@ -38,14 +39,8 @@ def explicit(score: Score, true_score: Score, x: Array) -> Array:
 
 def implicit(score: Score, x: Array) -> Array:
     """(2) at one x. The trace is exact, from the derivatives of s along all d axes, kept at once: for small d."""
-    value, along = jax.linearize(score, x)
-    axes = jnp.eye(x.size, dtype=x.dtype).reshape(-1, *x.shape)
-    return jnp.sum(jax.vmap(_curvature(along))(axes)) + _half_square(value)
-
-
-def rademacher(key: Key, shape: Sequence[int]) -> Array:
-    """Signs: of directions of independent elements those of least variance, and exact where ds/dx is diagonal."""
-    return jax.random.rademacher(key, shape, float)
+    value, trace = exact_trace(score, x)
+    return trace + _half_square(value)
 
 
 def sliced(key: Key, score: Score, x: Array, *, probes: int = 1, noise: Noise = rademacher, variance_reduced: bool = True) -> Array:
@@ -55,12 +50,11 @@ def sliced(key: Key, score: Score, x: Array, *, probes: int = 1, noise: Noise = 
         noise: what v is drawn from, (key, shape) -> array of mean 0 and covariance I; on the unit sphere both terms would be 1/d of this.
         variance_reduced: the second line of (3), else the first.
     """
-    value, along = jax.linearize(score, x)
-    directions = noise(key, (probes, *x.shape)).astype(x.dtype)
-    curvature = jnp.mean(jax.vmap(_curvature(along))(directions))
+    value, curvature = hutchinson(key, probes, noise=noise)(score, x)
     if variance_reduced:
-        return curvature + _half_square(value)
-    return curvature + jnp.mean(jnp.square(jax.vmap(lambda v: jnp.sum(v * value))(directions))) / 2
+        return jnp.mean(curvature) + _half_square(value)
+    directions = noise(key, (probes, *x.shape)).astype(x.dtype)  # those of the curvature
+    return jnp.mean(curvature) + jnp.mean(jnp.square(jax.vmap(lambda v: jnp.sum(v * value))(directions))) / 2
 
 
 def denoising(key: Key, score: Score, x: Array, sigma: float | Array, *, noise: Noise = gaussian) -> Array:
@@ -93,11 +87,6 @@ def ratio(size: int) -> float:
         a = math.sqrt(2 * size) * (r - 1)
         low, high = (r, high) if phi(a + 3 * r) - phi(a - 3 * r) > 0.5 else (low, r)
     return high
-
-
-def _curvature(along):
-    """v -> v J v, from v -> J v."""
-    return lambda v: jnp.sum(v * along(v))
 
 
 def _half_square(value: Array) -> Array:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-FOUNDATIONS = {'types', 'paths', 'noise', 'predict', 'grids', 'weights'}
+FOUNDATIONS = {'types', 'paths', 'noise', 'predict', 'grids', 'weights', 'divergence'}
 MATHEMATICS = FOUNDATIONS | {
     'exact',
     'losses',
@@ -28,6 +28,7 @@ ALLOWED = {
     'predict': {'types', 'paths'},
     'grids': {'types', 'paths'},
     'weights': {'types', 'paths'},
+    'divergence': {'types', 'noise'},
     'exact': {'types', 'paths'},
     'losses': FOUNDATIONS,
     'score_matching': FOUNDATIONS | {'losses'},

@@ -9,8 +9,9 @@ import numpy as np
 import oracles
 import pytest
 
-from jaxdiff import exact, grids, likelihood, paths
-from jaxdiff.likelihood import bits_per_dim, dequantise, hutchinson, log_density
+from jaxdiff import exact, grids, paths
+from jaxdiff.divergence import hutchinson
+from jaxdiff.likelihood import bits_per_dim, dequantise, log_density
 
 VP = paths.vp()
 COVARIANCES = [[[0.04, 0.02], [0.02, 0.03]], [[0.02, -0.01], [-0.01, 0.05]], [[0.01, 0.0], [0.0, 0.02]]]
@@ -110,15 +111,3 @@ def test_dequantised_data_fill_the_bins_of_their_levels():
     np.testing.assert_array_equal(jnp.floor((x + 1) * 128), jnp.repeat(jnp.arange(256), 40))
     offsets = (x + 1) * 128 % 1
     assert abs(offsets.mean() - 0.5) < 0.01 and abs(offsets.var() - 1 / 12) < 0.003
-
-
-def test_the_divergence_is_the_trace():
-    matrix = jax.random.normal(jax.random.key(0), (6, 6))
-    field = lambda x: (matrix @ x.ravel()).reshape(x.shape)
-    x = jnp.ones((2, 3))
-    value, divergence = likelihood.exact_trace(field, x)
-    np.testing.assert_allclose(divergence, jnp.trace(matrix), rtol=1e-5)
-    estimated, estimates = hutchinson(jax.random.key(1), 4000)(field, x)
-    np.testing.assert_array_equal(value, estimated)
-    assert estimates.shape == (4000,)
-    assert abs(estimates.mean() - divergence) < 4 * estimates.std() / math.sqrt(4000)

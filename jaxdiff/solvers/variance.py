@@ -20,6 +20,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
+from jaxdiff.noise import rademacher
 from jaxdiff.paths import GaussianPath, bridge
 from jaxdiff.types import Array, Denoiser, Key, Time
 
@@ -67,7 +68,7 @@ def probed_diagonal(key: Key, denoise: Denoiser, probes: int = 1) -> Diagonal:
 
     def diagonal(x, t):
         def probe(key):
-            signs = jax.random.rademacher(key, x.shape, x.dtype)
+            signs = rademacher(key, x.shape).astype(x.dtype)
             return signs * jax.jvp(lambda x: denoise(x, t), (x,), (signs,))[1]
 
         return jnp.mean(jax.lax.map(probe, jax.random.split(key, probes)), axis=0)
