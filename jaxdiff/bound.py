@@ -31,9 +31,9 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxdiff.losses import gaussian_kl, log_density, log_mass
+from jaxdiff.losses import bound_term, gaussian_kl, log_mass
 from jaxdiff.noise import gaussian
-from jaxdiff.paths import GaussianPath, bridge, perturb, prior_std, time_of
+from jaxdiff.paths import GaussianPath, perturb, prior_std, time_of
 from jaxdiff.predict import log_variance
 from jaxdiff.types import Array, Denoiser, Key, Time
 
@@ -90,15 +90,10 @@ def variational_bound(
     def term(inputs):
         i, t, s = inputs
         x = perturb(path, x0, gaussian(jax.random.fold_in(key, i), x0.shape), t)
-        true_mean, true_std = bridge(path, x0, x, t, s)
-        mean, own = bridge(path, denoise(x, t), x, t, s)[0], log_std(x, t, s)
-        likelihood = log_density(x0, mean, own) if bins is None else log_mass(x0, mean, own, bins, cdf)
-        moves = true_std > 0  # not to data, nor from a time to itself
-        kl = jnp.where(moves, gaussian_kl(true_mean, jnp.log(jnp.where(moves, true_std, 1.0)), mean, own), 0.0)
-        return jnp.mean(kl), -jnp.mean(likelihood)
+        return bound_term(path, x0, x, t, s, denoise(x, t), log_std(x, t, s), bins=bins, cdf=cdf)
 
-    kls, likelihoods = jax.lax.map(term, (jnp.arange(len(times) - 1), times[:-1], times[1:]))
-    return _bound(_prior(path, x0, times[0], prior), kls[:-1], likelihoods[-1])
+    terms = jax.lax.map(term, (jnp.arange(len(times) - 1), times[:-1], times[1:]))
+    return _bound(_prior(path, x0, times[0], prior), terms[:-1], terms[-1])
 
 
 def score_bound(
@@ -136,15 +131,14 @@ def score_bound(
         return jnp.mean(error) / 2, -jnp.mean(likelihood)
 
     errors, likelihoods = jax.lax.map(term, (jnp.arange(samples + 1), times))
-    return _bound(_prior(path, x0, path.end, prior), (highest - lowest) / samples * errors[:-1], likelihoods[-1])
+    terms = _BITS * (highest - lowest) / samples * errors[:-1]
+    return _bound(_prior(path, x0, path.end, prior), terms, _BITS * likelihoods[-1])
 
 
 def _prior(path: GaussianPath, x0: Array, t: Time, std: float | Array | None) -> Array:
     std = prior_std(path) if std is None else std
-    return jnp.mean(gaussian_kl(path.alpha(t) * x0, jnp.log(path.sigma(t)), 0.0, jnp.log(std)))
+    return _BITS * jnp.mean(gaussian_kl(path.alpha(t) * x0, jnp.log(path.sigma(t)), 0.0, jnp.log(std)))
 
 
 def _bound(prior: Array, terms: Array, decoder: Array) -> Bound:
-    """From nats."""
-    prior, terms, decoder = _BITS * prior, _BITS * terms, _BITS * decoder
     return Bound(prior + jnp.sum(terms) + decoder, prior, terms, decoder)

@@ -77,7 +77,7 @@ def hybrid(
     *,
     weight: weights.Weight | None = None,
     steps: int | None = None,
-    scale: float = 1e-3,
+    scale: float | None = 1e-3,
     bins: int | None = 256,
     condition: Condition = unconditional,
     noise: Noise = gaussian,
@@ -86,6 +86,8 @@ def hybrid(
 
     Args:
         steps: how many the bound is cut into, and how many times there are to draw from; None is T for tables, 1000 else.
+        scale: of the bound; None trains the bound alone, mean and variance, n B_t. Its terms differ by orders of magnitude between times,
+            which `training.importance` then draws by their loss.
         bins: the data are this many levels from -1 to 1; None where they are continuous.
         Others as in `denoising`.
 
@@ -101,23 +103,37 @@ def hybrid(
         channels = x0.shape[-1]
         prediction, raw = output[..., :channels], output[..., channels:]
         mse = jnp.mean(jnp.square(prediction - target(path, kind, x0, eps, t)))
-        x0_hat = convert(path, jax.lax.stop_gradient(prediction), x, t, source=kind, target='x0')
-        vb = bound_term(path, x0, x, t, t - length, x0_hat, raw, bins=bins)
+        taught = prediction if scale is None else jax.lax.stop_gradient(prediction)
+        x0_hat = convert(path, taught, x, t, source=kind, target='x0')
+        vb = bound_term(path, x0, x, t, t - length, x0_hat, log_variance(path, raw, t, t - length) / 2, bins=bins)
         mean = mse if weight is None else weight(path.log_snr(t)) * mse
-        return _share(example) * (mean + scale * steps * vb), {'mse': mse, 'vb': vb}
+        value = steps * vb if scale is None else mean + scale * steps * vb
+        return _share(example) * value, {'mse': mse, 'vb': vb}
 
     return loss
 
 
-def bound_term(path: GaussianPath, x0: Array, x: Array, t: Time, s: Time, x0_hat: Array, raw: Array, *, bins: int | None = 256) -> Array:
-    """One term of the variational bound (2), bits per element, of a reverse step with mean from x0_hat and variance from `raw` outputs."""
-    last = s == 0
-    log_std = log_variance(path, raw, t, s) / 2
+def bound_term(
+    path: GaussianPath,
+    x0: Array,
+    x: Array,
+    t: Time,
+    s: Time,
+    x0_hat: Array,
+    log_std: Array,
+    *,
+    bins: int | None = 256,
+    cdf: Callable[[Array], Array] = jax.scipy.stats.norm.cdf,
+) -> Array:
+    """One term of the variational bound (2), bits per element, of a reverse step with mean from x0_hat and exp(log_std) of deviation.
+
+    A step from a time to itself costs nothing; `bins` and `cdf` are those of `log_mass`, or None where data are continuous.
+    """
     true_mean, true_std = bridge(path, x0, x, t, s)
-    mean, _ = bridge(path, x0_hat, x, t, s)
-    kl = gaussian_kl(true_mean, jnp.log(jnp.where(last, 1.0, true_std)), mean, log_std)
-    likelihood = log_density(x0, mean, log_std) if bins is None else log_mass(x0, mean, log_std, bins)
-    return jnp.mean(jnp.where(last, -likelihood, kl)) / math.log(2)
+    mean, moves = bridge(path, x0_hat, x, t, s)[0], true_std > 0
+    kl = jnp.where(moves, gaussian_kl(true_mean, jnp.log(jnp.where(moves, true_std, 1.0)), mean, log_std), 0.0)
+    likelihood = log_density(x0, mean, log_std) if bins is None else log_mass(x0, mean, log_std, bins, cdf)
+    return jnp.mean(jnp.where(s == 0, -likelihood, kl)) / math.log(2)
 
 
 def gaussian_kl(mean: Array, log_std: Array, other_mean: Array, other_log_std: Array) -> Array:

@@ -1,7 +1,6 @@
 """Losses: exact networks are their minima, and the variational bound is a bound."""
 
 import math
-from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -96,12 +95,28 @@ def test_the_terms_of_the_hybrid_loss_are_those_of_the_table():
     np.testing.assert_allclose(np.unique(np.round(metrics['vb'], 3)), np.sort([between, to_data]) / math.log(2), atol=1e-3)
 
 
+def test_without_a_scale_the_bound_alone_teaches_mean_and_variance():
+    path, image = paths.discrete(np.array([0.1, 0.2, 0.3])), jnp.array([[0.2], [-0.4]])
+    network = lambda params, x, t: jnp.concatenate([params[0] * x, params[1] * jnp.ones_like(x)], -1)
+    of = lambda scale: lambda params: losses.hybrid(network, path, 'eps', scale=scale, bins=None)(params, KEYS[0], {'image': image})
+    (value, metrics), both = jax.value_and_grad(of(None), has_aux=True)((0.3, 0.1))
+    np.testing.assert_allclose(value, 3 * metrics['vb'], rtol=1e-6)
+    detached = jax.grad(lambda params: of(1.0)(params)[0] - of(0.0)(params)[0])((0.3, 0.1))
+    assert both[0] != 0 and abs(detached[0]) < 1e-6
+    np.testing.assert_allclose(both[1], detached[1], rtol=1e-5)
+
+
 def test_a_perfect_step_costs_nothing_and_the_step_to_data_its_likelihood():
     x0, x = jnp.array([0.2, -0.4]), jnp.array([0.1, 0.9])
-    term = partial(losses.bound_term, LINEAR, x0, x)
-    np.testing.assert_allclose(term(jnp.float32(500), jnp.float32(400), x0, jnp.full(2, -1.0)), 0, atol=1e-5)
-    assert term(jnp.float32(500), jnp.float32(400), x0, jnp.ones(2)) > 1e-3
-    decoder = term(jnp.float32(1), jnp.float32(0), x0 + 0.01, jnp.ones(2))
+
+    def term(t, s, x0_hat, raw):
+        t, s = jnp.float32(t), jnp.float32(s)
+        return losses.bound_term(LINEAR, x0, x, t, s, x0_hat, predict.log_variance(LINEAR, jnp.full(2, raw), t, s) / 2)
+
+    np.testing.assert_allclose(term(500, 400, x0, -1.0), 0, atol=1e-5)
+    assert term(500, 400, x0, 1.0) > 1e-3
+    assert term(500, 500, x0 + 1, 1.0) == 0
+    decoder = term(1, 0, x0 + 0.01, 1.0)
     likelihood = losses.log_mass(x0, x0 + 0.01, jnp.log(1e-2))
     np.testing.assert_allclose(decoder, -likelihood.mean() / math.log(2), rtol=1e-3)
 
@@ -120,7 +135,8 @@ def test_the_exact_model_bounds_the_entropy_tightly():
     def bound():
         def term(t):
             x = paths.perturb(path, x0, eps, t)
-            one = lambda *each: losses.bound_term(path, each[0], each[1], t, t - 1, each[2], jnp.float32(1), bins=None)
+            log_std = predict.log_variance(path, jnp.float32(1), t, t - 1) / 2
+            one = lambda *each: losses.bound_term(path, each[0], each[1], t, t - 1, each[2], log_std, bins=None)
             return weight @ jax.vmap(one)(x0, x, denoise(x, t))
 
         prior = weight @ losses.gaussian_kl(path.alpha(1000) * x0, jnp.log(path.sigma(1000)), 0.0, 0.0) / math.log(2)

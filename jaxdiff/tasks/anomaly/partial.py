@@ -15,8 +15,9 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxdiff.paths import GaussianPath, perturb
-from jaxdiff.solvers.loop import Solver, sample
+from jaxdiff.inversion import image_to_image
+from jaxdiff.paths import GaussianPath
+from jaxdiff.solvers.loop import Solver
 from jaxdiff.types import Array, Denoiser, Key
 
 
@@ -37,11 +38,7 @@ def restore(
     `times` (steps + 1,) fall from the noising depth to 0; `repeats` is static.
     """
 
-    def once(key: Key) -> Array:
-        start, walk = jax.random.split(key)
-        x = perturb(path, image, jax.random.normal(start, image.shape), times[0])
-        return sample(walk, x, denoise, solver, times).x
-
+    once = lambda key: image_to_image(key, image, denoise, path, solver, times)
     restorations = jax.vmap(once)(jax.vmap(lambda k: jax.random.fold_in(key, k))(jnp.arange(repeats)))
     restored = restorations.mean(0)
     return Restoration(image, restored, restorations.std(0), jnp.abs(image - restored))
