@@ -189,6 +189,12 @@ def test_results_table():
     assert '| 0.8123 | ≥ 0.8 | passed | linear 0.75, untrained 0.05 | 0 |' in lines[3]
 
 
+def test_tables_of_a_receipt_follow_the_bars():
+    table = {'caption': 'Orders', 'header': ['solver', 'order'], 'rows': [['a|b', 2.00049], ['c', None]]}
+    text = report.results_table([{**RESULT, 'system': 'proof', 'tables': [table]}])
+    assert '## proof\n\nOrders\n\n| solver | order |\n|---|---|\n| a\\|b | 2 |\n| c | – |\n' in text
+
+
 def test_no_pyplot_and_no_matplotlib_on_import():
     code = (
         'import sys, numpy as np; from jaxdiff import report; assert "matplotlib" not in sys.modules\n'

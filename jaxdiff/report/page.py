@@ -17,7 +17,7 @@ import numpy as np
 from jaxdiff.report.pictures import Picture
 
 _SIGNS = {'<': '<', '<=': '≤', '>': '>', '>=': '≥', '==': '='}
-_NOT_FACTS = ('metrics', 'baselines', 'controls', 'bars', 'passed')
+_NOT_FACTS = ('metrics', 'baselines', 'controls', 'bars', 'tables', 'passed')
 _NAMES = {'wall_s': 'seconds', 'nfe': 'network evaluations', 'peak_memory_bytes': 'peak memory, bytes'}
 
 
@@ -52,6 +52,10 @@ def page(
     for section in sections:
         parts = [*map(_figure, section.pictures), *map(_table, section.tables)]
         body.append(f'<section><h2>{_text(section.heading)}</h2>{_paragraphs(section.text)}{"".join(parts)}</section>')
+    if result.get('tables'):
+        rows = lambda table: [[*map(_cell, row)] for row in table['rows']]
+        tables = ''.join(_table(Table(each['caption'], each['header'], rows(each))) for each in result['tables'])
+        body.append(f'<section><h2>Tables</h2>{tables}</section>')
     if result.get('metrics'):
         body.append(f'<section><h2>Beside the baselines</h2>{_table(_comparison(result))}</section>')
     if result:
@@ -67,9 +71,11 @@ def page(
 
 
 def results_table(receipts: Iterable[Mapping[str, Any]]) -> str:
-    """The Markdown table of RESULTS.md: a row per bar of each receipt (the content of results/**/*.json), in the order of systems."""
+    """The Markdown of RESULTS.md from receipts (the content of results/**/*.json), in the order of systems: a row per bar, then the tables that
+    receipts hold under 'tables', {caption, header, rows} each, under a heading of their system."""
+    receipts = sorted(receipts, key=lambda receipt: str(receipt.get('system', '')))
     lines = ['| system | data | quantity | measured | bar | verdict | baselines and controls | seeds |', '|---' * 8 + '|']
-    for receipt in sorted(receipts, key=lambda receipt: str(receipt.get('system', ''))):
+    for receipt in receipts:
         seeds = receipt.get('seeds', receipt.get('seed', ''))
         for bar in receipt.get('bars', ()):
             beside = {**receipt.get('baselines', {}), **receipt.get('controls', {})}
@@ -85,8 +91,22 @@ def results_table(receipts: Iterable[Mapping[str, Any]]) -> str:
                 others,
                 _value(seeds),
             )
-            lines.append('| ' + ' | '.join(str(cell).replace('|', '\\|').replace('\n', ' ') for cell in cells) + ' |')
+            lines.append(_markdown_row(cells))
+    for receipt in receipts:
+        for n, table in enumerate(receipt.get('tables', ())):
+            lines += ['', f'## {receipt.get("system", "")}', ''] if n == 0 else ['']
+            lines += [table['caption'], '', _markdown_row(table['header']), '|---' * len(table['header']) + '|']
+            lines += [_markdown_row(map(_cell, row)) for row in table['rows']]
     return '\n'.join(lines) + '\n'
+
+
+def _markdown_row(cells):
+    return '| ' + ' | '.join(str(cell).replace('|', '\\|').replace('\n', ' ') for cell in cells) + ' |'
+
+
+def _cell(value):
+    """A cell of a table: what does not apply is a dash."""
+    return '–' if value is None else _value(value)
 
 
 def _verdict(bars):

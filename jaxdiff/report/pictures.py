@@ -21,6 +21,7 @@ ORTHOGONAL = "Axial: front up; coronal: top up; patient's left at the left. Sagi
 _BLACK, _LIGHT, _DIM, _OUTLINE = '#000000', '#f2f2f2', '#9aa0a6', '#45d0ff'
 _INK, _RULE = '#1c2126', '#d5d9dd'
 _LINES = ('#1f5fa8', '#c8553d', '#2a8c6e', '#7a4fa3', '#b8860b', '#5c6670')
+_STYLES = (('-', 'o'), ('--', 's'), (':', '^'), ('-.', 'D'))  # when colours run out
 
 Slice = np.ndarray  # (X, Y) or (X, Y, 1)
 Pair = tuple[float, float]
@@ -143,7 +144,8 @@ def curves(
         if smooth:
             axis.plot(xs, ys, color=colour, alpha=0.25, linewidth=0.8)
             ys = _smooth(xs, ys, smooth)
-        axis.plot(xs, ys, color=colour, linewidth=1.6, label=name, marker='o' if len(xs) < 12 else None, markersize=4)
+        style, marker = _STYLES[i // len(_LINES) % len(_STYLES)]
+        axis.plot(xs, ys, style, color=colour, linewidth=1.6, label=name, marker=marker if len(xs) < 12 else None, markersize=4)
     axis.set_xscale('log' if 'x' in log else 'linear')
     axis.set_yscale('log' if 'y' in log else 'linear')
     axis.set_xlabel(x, color=_INK)
@@ -153,7 +155,9 @@ def curves(
     axis.grid(color=_RULE, linewidth=0.6)
     axis.set_axisbelow(True)
     axis.tick_params(which='both', color=_RULE, labelcolor=_INK, labelsize=8)
-    if len(series) > 1:
+    if len(series) > 6:
+        axis.legend(frameon=False, fontsize=8, loc='upper left', bbox_to_anchor=(1.01, 1.0), borderaxespad=0)
+    elif len(series) > 1:
         axis.legend(frameon=False, fontsize=8)
     return figure
 
