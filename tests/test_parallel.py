@@ -225,4 +225,5 @@ def test_no_collective_is_written_by_hand():
     for file in Path(jaxdiff.__file__).parent.rglob('*.py'):
         nodes = ast.walk(ast.parse(file.read_text()))
         names = {node.attr if isinstance(node, ast.Attribute) else node.id for node in nodes if isinstance(node, ast.Attribute | ast.Name)}
-        assert not names & collectives, file
+        shared = {'pmax'} if file.name == 'embedded.py' else set()  # one step for a batch, over the axis of a vmap
+        assert names & collectives == shared, file

@@ -75,4 +75,5 @@ def begin(stage: Stage, folder: Path, key: Key, shardings: Callable[[Any], Any] 
         return state
     # one random array after another: on a CPU, optimising that program takes far longer than running it
     quick = {'xla_backend_optimization_level': 0} if jax.default_backend() == 'cpu' else {}
-    return jax.jit(stage.init, out_shardings=places, compiler_options=quick)(key)
+    make = jax.jit(lambda init, key: init(key), out_shardings=places, compiler_options=quick)
+    return make(jax.tree_util.Partial(stage.init), key)  # what a `Partial` holds, such as a teacher, goes in as arguments
