@@ -31,3 +31,34 @@ def chain(*constraints: Constraint) -> Constraint:
         return x
 
     return constrain
+
+
+def low_pass(path: GaussianPath, reference: Array, factor: int, *, noise: Noise = gaussian) -> Constraint:
+    """Hold the low frequencies of x to those of a reference noised to the level of x, x + P(reference_s - x) (Choi et al., "ILVR", ICCV 2021).
+
+    P, the mean of each block of `factor` voxels along every axis, is an orthogonal projection where the published bicubic resampling is
+    only nearly one: at s = 0 the means of x are exactly those of the reference, and doing it twice is doing it once.
+
+    Args:
+        reference: (*spatial, C), any number of axes; only its block means are read.
+        factor: voxels along the side of a block. Raises ValueError unless it divides every axis.
+    """
+    if any(n % factor for n in reference.shape[:-1]):
+        raise ValueError(f'blocks of {factor} voxels do not fill a reference of shape {reference.shape}')
+
+    def constrain(key, x, x0, s):
+        return x + _block_means(perturb(path, reference, noise(key, x.shape), s) - x, factor)
+
+    return constrain
+
+
+def freeze(value: Array, mask: Array) -> Constraint:
+    """Hold the voxels where `mask`, broadcast to x, is 1 (or True) at `value`, not noised: those that are not part of the walk."""
+    return lambda key, x, x0, s: jnp.where(jnp.asarray(mask) > 0, value, x)
+
+
+def _block_means(x: Array, factor: int) -> Array:
+    """x (*spatial, C) with every voxel replaced by the mean of its block."""
+    blocks = x.reshape(*(part for n in x.shape[:-1] for part in (n // factor, factor)), x.shape[-1])
+    means = jnp.mean(blocks, axis=tuple(range(1, 2 * x.ndim - 2, 2)), keepdims=True)
+    return jnp.broadcast_to(means, blocks.shape).reshape(x.shape)

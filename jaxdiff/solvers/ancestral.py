@@ -53,7 +53,7 @@ def ddpm(path: GaussianPath, *, variance: str | Callable[[Array, Time, Time], Ar
 
 
 def ddim(path: GaussianPath, *, eta: float | Array = 0.0) -> Solver:
-    """DDIM (2) with a share eta in [0, 1] of the ancestral noise."""
+    """DDIM (2) with eta times the ancestral noise; above 1 too, as long as eta^2 (1 - r) is at most 1."""
 
     def step(key, denoise, x, t, s):
         x0 = denoise(x, t)

@@ -8,14 +8,21 @@ import numpy as np
 import oracles
 import pytest
 
-from jaxdiff import constraints, grids, guidance, paths, predict
+from jaxdiff import constraints, grids, guidance, paths
+from jaxdiff.solvers import langevin, reverse_sde
 from jaxdiff.solvers.ancestral import ddim, ddpm
+from jaxdiff.solvers.churn import churn
+from jaxdiff.solvers.consistency import consistency
+from jaxdiff.solvers.dpm_solver import dpmpp, sde_dpmpp
 from jaxdiff.solvers.loop import Solver, sample
-from jaxdiff.solvers.runge_kutta import euler, heun
+from jaxdiff.solvers.multistep import plms, pndm, s_pndm
+from jaxdiff.solvers.resampling import resampling
+from jaxdiff.solvers.runge_kutta import euler, heun, midpoint, rk4
+from jaxdiff.solvers.unipc import unipc
 
 PATHS = {
     'zero terminal': paths.discrete(np.append(paths.linear_betas(999), 1.0)),
-    'cosine': paths.cosine(),
+    'flow': paths.flow(),
 }
 SOLVERS = {
     'ddpm small': ddpm,
@@ -26,10 +33,34 @@ SOLVERS = {
     'ddim ancestral': lambda path: ddim(path, eta=1.0),
     'euler': euler,
     'heun': heun,
+    'midpoint': midpoint,
+    'rk4': rk4,
+    'heun with churn': lambda path: churn(path, heun(path), amount=0.2),
+    'pndm': pndm,
+    's-pndm': s_pndm,
+    'plms': plms,
+    'dpm++ 1': lambda path: dpmpp(path, order=1),
+    'dpm++ 2m': dpmpp,
+    'dpm++ 3m': lambda path: dpmpp(path, order=3),
+    'dpm++ 2m sde': sde_dpmpp,
+    'unipc 2': unipc,
+    'unipc 3': lambda path: unipc(path, order=3),
+    'euler-maruyama': reverse_sde.euler_maruyama,
+    'milstein': reverse_sde.milstein,
+    'stochastic heun': reverse_sde.heun,
+    'sra1': reverse_sde.sra1,
+    'reverse diffusion': reverse_sde.reverse_diffusion,
+    'annealed langevin': langevin.annealed_langevin,
+    'predictor-corrector': lambda path: langevin.predictor_corrector(
+        reverse_sde.reverse_diffusion(path), langevin.langevin_corrector(path)
+    ),
+    'resampling': lambda path: resampling(path, ddpm(path)),
+    'consistency': lambda path: consistency(path, 1e-3 * path.end),
 }
 CONSTRAINTS = {
     'none': lambda path: None,
     'inpaint': lambda path: constraints.inpaint(path, jnp.full((6, 5, 1), 0.5), jnp.eye(6, 5)[..., None]),
+    'freeze': lambda path: constraints.freeze(jnp.full((6, 5, 1), 0.5), jnp.eye(6, 5)[..., None]),
     'chain': lambda path: constraints.chain(*[CONSTRAINTS['inpaint'](path)] * 2),
 }
 SHAPE = (6, 5, 1)
@@ -63,11 +94,12 @@ def test_every_solver_honours_the_protocol(solver, path):
     assert jnp.all(moved[~data] != x0[~data])
 
 
-@pytest.mark.parametrize(('solver', 'constraint'), [*((solver, 'inpaint') for solver in SOLVERS), ('ddim', 'none'), ('ddim', 'chain')])
-def test_every_solver_and_constraint_walks(solver, constraint):
-    path = PATHS['cosine']
-    denoise, solver, constrain = oracles.denoiser(path, oracles.TEST_BED), SOLVERS[solver](path), CONSTRAINTS[constraint](path)
-    x = start(path).astype(jnp.bfloat16)
+@pytest.mark.parametrize(('solver', 'constraint'), [*((solver, 'inpaint') for solver in SOLVERS), ('ddim', 'none'), ('ddim', 'freeze'), ('ddim', 'chain')])
+def test_every_solver_and_constraint_walks_with_a_network_in_half_precision(solver, constraint):
+    path = paths.cosine()
+    solver, constrain, exact = SOLVERS[solver](path), CONSTRAINTS[constraint](path), oracles.denoiser(path, oracles.TEST_BED)
+    denoise = lambda x, t: exact(x, t).astype(jnp.bfloat16).astype(x.dtype)
+    x = start(path)
     out = jax.jit(lambda x: sample(jax.random.key(0), x, denoise, solver, grids.uniform(path, 6), constrain=constrain))(x)
     assert out.x.shape == out.x0.shape == SHAPE and out.x.dtype == out.x0.dtype == x.dtype and out.trace is None
     assert jnp.all(jnp.isfinite(out.x)) and jnp.all(jnp.abs(out.x) < 2)
@@ -76,31 +108,44 @@ def test_every_solver_and_constraint_walks(solver, constraint):
     np.testing.assert_array_equal(out.x[~free], 0.5)
 
 
-def test_times_weights_masks_and_keys_compile_nothing_new():
-    traces = []
-    right = oracles.denoiser(VP, oracles.Mixture((1.0,), (0.5,), (0.2,)))
-    whole = oracles.denoiser(VP, oracles.TEST_BED)
+def test_a_walk_in_half_precision_stays_there():
+    x = start(VP).astype(jnp.bfloat16)
+    out = sample(jax.random.key(0), x, oracles.denoiser(VP, oracles.TEST_BED), heun(VP), grids.uniform(VP, 3))
+    assert out.x.dtype == out.x0.dtype == jnp.bfloat16 and jnp.all(jnp.isfinite(out.x))
+
+
+def test_only_another_number_of_steps_compiles_again():
+    """Keys, times, schedule, eta, guidance weight, known values and mask may all change."""
+    traces, ones = [], jnp.ones(SHAPE)
+    right, whole = oracles.Mixture((1.0,), (0.5,), (0.2,)), oracles.TEST_BED
 
     @jax.jit
-    def run(key, times, weight, known, mask):
+    def run(key, times, betas, eta, weight, known, mask):
         traces.append(0)
-        conditioned = lambda side: lambda x, t: jnp.where(side > 0, right(x, t), whole(x, t))
-        denoise = guidance.classifier_free(conditioned, 1.0, 0.0, weight)
-        return sample(key, jnp.zeros(SHAPE), denoise, ddpm(VP), times, constrain=constraints.inpaint(VP, known, mask)).x
+        path = paths.discrete(betas)
+        sides = oracles.denoiser(path, right), oracles.denoiser(path, whole)
+        denoise = guidance.classifier_free(lambda side: lambda x, t: jnp.where(side > 0, *(of(x, t) for of in sides)), 1.0, 0.0, weight)
+        constrain = constraints.inpaint(path, known, mask)
+        return sample(key, ones, denoise, ddim(path, eta=eta), times, constrain=constrain).x
 
-    ones, results = jnp.ones(SHAPE), []
-    for arguments in (
-        (jax.random.key(0), grids.uniform(VP, 5), 1.0, 0 * ones, 0 * ones),
-        (jax.random.key(1), grids.uniform(VP, 5), 1.0, 0 * ones, 0 * ones),
-        (jax.random.key(1), grids.karras(VP, 5), 1.0, 0 * ones, 0 * ones),
-        (jax.random.key(1), grids.karras(VP, 5), 2.0, 0 * ones, 0 * ones),
-        (jax.random.key(1), grids.karras(VP, 5), 2.0, 0 * ones, ones.at[0].set(0)),
-        (jax.random.key(1), grids.karras(VP, 5), 2.0, 1 * ones, ones.at[0].set(0)),
-    ):
-        results.append(run(*arguments))
+    arguments = {
+        'key': [jax.random.key(0), jax.random.key(1)],
+        'times': [grids.trailing(1000, 5), grids.leading(1000, 5)],
+        'betas': [jnp.asarray(paths.linear_betas(1000)), jnp.asarray(paths.cosine_betas(1000))],
+        'eta': [1.0, 0.5],
+        'weight': [1.0, 2.0],
+        'mask': [0 * ones, ones.at[0].set(0)],
+        'known': [0 * ones, 1 * ones],
+    }
+    values = {name: first for name, (first, _) in arguments.items()}
+    results = [run(**values)]
+    for name, (_, second) in arguments.items():
+        values[name] = second
+        results.append(run(**values))
     assert len(traces) == 1
     assert all(jnp.any(a != b) for a, b in itertools.pairwise(results))
-    run(jax.random.key(0), grids.uniform(VP, 6), 1.0, ones, ones)
+    for _ in range(2):
+        run(**{**values, 'times': grids.trailing(1000, 6)})
     assert len(traces) == 2
 
 
@@ -151,9 +196,3 @@ def test_a_walk_keeps_double_precision():
             == sample(jax.random.key(0), x, oracles.denoiser(VP, oracles.TEST_BED), ddpm(VP), grids.uniform(VP, 3)).x.dtype
             == jnp.float64
         )
-
-
-def test_a_network_in_half_precision_walks_in_single():
-    apply = lambda x, t: (x * 0.5).astype(jnp.bfloat16)
-    out = sample(jax.random.key(0), start(VP), predict.as_denoiser(apply, VP, 'v'), heun(VP), grids.uniform(VP, 3))
-    assert out.x.dtype == jnp.float32 and jnp.all(jnp.isfinite(out.x))
