@@ -310,10 +310,24 @@ def run(config: Config) -> dict[str, Any]:
         'nfe': {'teacher': config.grid, 'students': 'as many as the name of the distance says'},
         'parameters': numbers,
         'state_digest': digests,
+        'tables': [curve_table(judged)],
         **experiment.verdict([each.evaluation for each in judged], BARS if config.preset != 'smoke' else ()),
     }
     experiment.conclude(folder, result, sections, receipts=config.receipts)
     return result
+
+
+def curve_table(judged: list[Judged]) -> dict[str, Any]:
+    """Distance to the truth by steps, mean and deviation over seeds."""
+    counts = sorted({n for curve in judged[0].curves.values() for n in curve})
+
+    def over_seeds(name, n):
+        values = [each.curves[name][n] for each in judged if n in each.curves[name]]
+        return {'mean': float(np.mean(values)), 'sd': float(np.std(values, ddof=min(1, len(values) - 1)))} if values else None
+
+    rows = [[name, *(over_seeds(name, n) for n in counts)] for name in judged[0].curves]
+    caption = 'Sliced Wasserstein distance between samples and truth, by the number of network evaluations.'
+    return {'caption': caption, 'header': ['sampler', *(f'{n}' for n in counts)], 'rows': rows}
 
 
 def show(config: Config, folder: Workdir, judged: list[Judged]) -> list[report.Section]:

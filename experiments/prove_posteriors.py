@@ -76,6 +76,7 @@ BARS = (
     Bar('repaint_mean_error', '<=', 0.1),
     Bar('repaint_covariance_error', '<=', 0.1),
     Bar('repaint_border_gain', '>=', 3.0),
+    Bar('repaint_long_mean_error', '<=', 0.1),
 )
 PATH = paths.cosine()
 SIDE = 16
@@ -148,7 +149,7 @@ def run(config: Config) -> dict[str, Any]:
         'wall_s': clock.seconds(),
         'peak_memory_bytes': peak_memory(),
         'nfe': {name: way.calls for name, way in ways.items()},
-        **experiment.verdict([judge(config, each) for each in seen], BARS if config.preset != 'smoke' else ()),
+        **experiment.verdict([judge(config, each, study) for each in seen], BARS if config.preset != 'smoke' else ()),
         'tables': [method_table(ways, seen), study_table(study)],
     }
     experiment.conclude(folder, result, sections, receipts=config.receipts)
@@ -305,8 +306,11 @@ def compare(laws: Case, fields: np.ndarray, x: np.ndarray) -> Found:
     return Found(over(square, ~known), over(square, border), ratio, mean[0], np.sqrt(variance))
 
 
-def judge(config: Config, found: Mapping[tuple[str, float], Found]) -> Evaluation:
-    """The worst over the masks, of the methods with a bar; beside them RePaint with more noise and the best of each approximation."""
+def judge(config: Config, found: Mapping[tuple[str, float], Found], study: Mapping[float, Sequence[tuple[int, Found]]]) -> Evaluation:
+    """The worst over the masks, of the methods with a bar; beside them RePaint with more noise and the best of each approximation.
+
+    'repaint_long_mean_error' is the worst over the correlation lengths of the study too.
+    """
     worst = lambda name, each: {
         f'{name}_mean_error': float(each.error.max()),
         f'{name}_covariance_error': float(np.abs(each.ratio - 1).max()),
@@ -321,10 +325,14 @@ def judge(config: Config, found: Mapping[tuple[str, float], Found]) -> Evaluatio
     }
     baselines = {f'{name}, best weight': worst('repaint', best(name)) for name in ('DPS', 'DPS, Gaussian', 'DDNM')}
     noisier = {f'RePaint, eta {config.eta:g}': {**worst('repaint', found['RePaint', config.eta]), **gain(config.eta)}}
+    long = {n: max(float(of.error.max()) for each in study.values() for m, of in each if m == n) for n in config.study}
+    if config.resamplings in long:
+        metrics['repaint_long_mean_error'] = long[config.resamplings]
     nothing = {
         name: value for method in ('exact_score', 'corrected', 'repaint') for name, value in worst(method, found['prior', 0.0]).items()
     }
-    controls = {'one resampling': worst('repaint', found['one resampling', 1.0]), 'prior': nothing}
+    once = {'repaint_long_mean_error': long[1]} if 1 in long else {}
+    controls = {'one resampling': {**worst('repaint', found['one resampling', 1.0]), **once}, 'prior': nothing}
     return Evaluation(metrics, {**noisier, **baselines}, controls)
 
 

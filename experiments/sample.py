@@ -11,6 +11,7 @@ is written in the file's own frame: affine, orientation, number of axes.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,13 +28,37 @@ from jaxdiff.guidance import classifier_free
 from jaxdiff.model import Model
 from jaxdiff.paths import GaussianPath, perturb
 from jaxdiff.solvers.ancestral import ddim, ddpm
+from jaxdiff.solvers.dpm_solver import dpmpp, sde_dpmpp
 from jaxdiff.solvers.loop import Solver, sample
-from jaxdiff.solvers.runge_kutta import euler, heun
+from jaxdiff.solvers.multistep import plms, pndm
+from jaxdiff.solvers.reverse_sde import euler_maruyama
+from jaxdiff.solvers.runge_kutta import euler, heun, midpoint, rk4
+from jaxdiff.solvers.unipc import unipc
 from jaxdiff.types import Array, Denoiser, UserError
 from jaxdiff.workdir import Workdir, open_workdir
 
-SOLVERS: dict[str, Callable[[GaussianPath], Solver]] = {'heun': heun, 'euler': euler, 'ddim': ddim, 'ddpm': ddpm}
-CALLS = {'heun': lambda steps: 2 * steps - 1}  # network calls; one per step otherwise
+SOLVERS: dict[str, Callable[[GaussianPath], Solver]] = {
+    'heun': heun,
+    'euler': euler,
+    'midpoint': midpoint,
+    'rk4': rk4,
+    'ddim': ddim,
+    'pndm': pndm,
+    'plms': plms,
+    'dpmpp_2m': dpmpp,
+    'dpmpp_3m': partial(dpmpp, order=3),
+    'unipc': partial(unipc, order=3),
+    'ddpm': ddpm,
+    'sde_dpmpp_2m': sde_dpmpp,
+    'euler_maruyama': euler_maruyama,
+}
+CALLS = {  # network calls; one per step otherwise
+    'heun': lambda steps: 2 * steps - 1,
+    'midpoint': lambda steps: 2 * steps - 1,
+    'rk4': lambda steps: 4 * steps - 3,
+    'pndm': lambda steps: steps + 3 * min(steps - 1, 3),
+    'plms': lambda steps: steps + min(steps - 1, 1),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +67,11 @@ class Config(experiment.Config):
     model: str = option('brain', "workdir of a training, or 'brain', which comes with the package")
     count: int = option(16, 'new images to draw', low=1)
     depth: float = option(0.5, 'how far a file is noised, as a share of the path', low=0.01, high=1)
-    solver: str = option('heun', 'heun, euler and ddim follow the probability flow, ddpm draws noise along the way', choices=tuple(SOLVERS))
+    solver: str = option(
+        'heun',
+        'ddpm, sde_dpmpp_2m and euler_maruyama draw noise along the way, all others follow the probability flow',
+        choices=tuple(SOLVERS),
+    )
     steps: int = option(12, 'steps of the solver', low=1)
     covariates: tuple = option((), 'what a model of covariates is told, as it was trained: numbers from 0 to 1, nan for unknown')
     weight: float = option(1.0, 'classifier-free guidance: 0 ignores the covariates, 1 is plain, above 1 exaggerates them', low=0)
@@ -132,7 +161,7 @@ def drawer(config: Config, trained: Model, told: dict[str, np.ndarray]) -> Calla
     """(images (n, *shape), seed) -> one sample from each, noised to the depth first; new images start from noise alone."""
     path = model.make_path(trained.path)
     solver = SOLVERS[config.solver](path)
-    times = grids.uniform(path, config.steps, start=config.depth * path.end if config.data else None)
+    times = grids.default(path, config.steps, start=config.depth * path.end if config.data else None)
 
     def denoiser(params: Any) -> Denoiser:
         conditioned = lambda told: model.denoiser(trained._replace(params=params), **told)

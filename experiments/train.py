@@ -154,7 +154,7 @@ def show(config: Config, models: dict[str, Model], data: Dataset, folder: Workdi
 
 def sampler(trained: Model, config: Config) -> Callable[..., np.ndarray]:
     """What draws from the model."""
-    times = grids.uniform(model.make_path(trained.path), config.sample_steps)
+    times = grids.default(model.make_path(trained.path), config.sample_steps)
     return drawer(trained, times=times, size=min(config.samples, 60))
 
 

@@ -21,14 +21,14 @@ def drawer(
     """`draw(params, key, count, **told)` -> images (count, *shape) in [-1, 1]; image i depends on fold_in(key, i), not on how many there are.
 
     Args:
-        solver, times: second-order Heun over twelve steps even in time, by default.
+        solver, times: second-order Heun over twelve steps of `grids.default`, by default.
         size: images under way at once.
 
     `told` is conditioning as the network takes it, with a leading axis of `count`. Other parameters of the same network compile nothing.
     """
     path = model.make_path(trained.path)
     solver = solver or heun(path)
-    times = grids.uniform(path, 12) if times is None else times
+    times = grids.default(path, 12) if times is None else times
     std = path.sigma(times[0])
 
     def one(params: Any, key: Key, told: dict[str, Array]) -> Array:

@@ -101,7 +101,7 @@ def test_by_default_heun_walks_from_the_end_of_the_path_without_a_condition(monk
     drawn = drawer(linear, size=2)(linear.params, KEY, 2)
     start, walk = jax.random.split(jax.random.fold_in(KEY, 1))
     x = PATH.sigma(1.0) * jax.random.normal(start, (4, 4, 1))
-    expected = sample(walk, x, model.denoiser(linear), heun(PATH), grids.uniform(PATH, 12)).x
+    expected = sample(walk, x, model.denoiser(linear), heun(PATH), grids.default(PATH, 12)).x
     np.testing.assert_allclose(drawn[1], np.clip(expected, -1, 1), rtol=0, atol=1e-5)
 
 
