@@ -24,8 +24,8 @@ import importlib.util
 import subprocess
 import sys
 
-if importlib.util.find_spec('google.colab'):
-    subprocess.run([sys.executable, '-m', 'pip', 'install', '-q', 'jaxdiff[brain]'], check=True)
+if not importlib.util.find_spec('jaxdiff'):  # on Colab: bring the repository along and open the notebook in its folder
+    subprocess.run([sys.executable, '-m', 'pip', 'install', '-q', '..[brain]'], check=True)
 
 # %%
 import os

@@ -3,10 +3,10 @@
     python experiments/prove_posteriors.py
 
 The field is 16 x 16 pixels of variance 1, correlated as exp(-d^2 / 2 l^2); half of it, all but the centre, or a random half is known. Each
-method draws the rest, and the mean and the covariance of its draws are compared with the truth, in the hole alone. Three of them are exact in
-a limit and have bars to pass: sampling with the exact conditional score (small steps), predictor-corrector replacement (many corrections) and
-RePaint (many resamplings). RePaint with one resampling, which is replacement, and the prior alone are the controls. Diffusion posterior
-sampling and DDNM are approximations in any limit; how far off they are is measured as a function of their weight.
+method draws the rest, and the mean and the covariance of its draws are compared with the truth, in the hole alone. Three of them have bars to
+pass: sampling with the exact conditional score, right for small steps; predictor-corrector replacement, right for many corrections; and RePaint,
+whose mean is right for many resamplings. RePaint with one resampling, which is replacement, and the prior alone are the controls. Diffusion
+posterior sampling and DDNM are approximations in any limit; how far off they are is measured as a function of their weight.
 
 Every draw is made twice under the same noise, towards the field y and towards -y. For a method linear in field and noise half the difference
 is then the mean of its law, without Monte-Carlo error, and half the sum a draw of the deviation; for the others, by symmetry, both are so on
@@ -35,7 +35,7 @@ from jaxdiff.solvers.langevin import annealed_langevin, predictor_corrector, rep
 from jaxdiff.solvers.loop import sample
 from jaxdiff.solvers.resampling import resampling
 from jaxdiff.training.log import Progress
-from jaxdiff.types import Array, Denoiser, Key
+from jaxdiff.types import Array, Denoiser, Key, UserError
 from jaxdiff.workdir import Workdir, open_workdir, peak_memory
 
 
@@ -43,17 +43,17 @@ from jaxdiff.workdir import Workdir, open_workdir, peak_memory
 class Config(experiment.Config):
     data: str = option('field', 'the Gaussian field', choices=('field',))
     length: float = option(1.0, 'correlation length of the field, in pixels', low=0.1)
-    fields: int = option(8, 'fields to fill, of each mask', low=1)
-    draws: int = option(32, 'pairs of draws for each', low=2)
+    fields: int = option(32, 'fields to fill, of each mask', low=1)
+    draws: int = option(8, 'pairs of draws for each', low=2)
     steps: int = option(250, 'steps of a walk down', low=2)
     jump: int = option(10, 'steps of a jump of RePaint', low=1)
-    resamplings: int = option(10, 'times that RePaint walks each stretch', low=1)
+    resamplings: int = option(10, 'times that RePaint walks each stretch', low=2)
     eta: float = option(1.4, 'noise of a second RePaint, in units of that of DDPM', low=0, high=3)
     levels: int = option(100, 'levels of the predictor-corrector method', low=2)
     corrections: int = option(20, 'Langevin steps at each', low=0)
-    zetas: tuple = option((0.03, 0.1, 0.3, 1.0, 3.0), 'weights of DPS as published', low=0)
-    scales: tuple = option((0.25, 0.5, 1.0, 2.0, 4.0), 'weights of DPS as a Gaussian likelihood', low=0)
-    weights: tuple = option((0.25, 0.5, 0.75, 1.0), 'weights of DDNM', low=0)
+    zetas: tuple = option((0.03, 0.1, 0.3, 1.0, 3.0), 'weights of DPS as published', low=1e-6)
+    scales: tuple = option((0.25, 0.5, 1.0, 2.0, 4.0), 'weights of DPS as a Gaussian likelihood', low=1e-6)
+    weights: tuple = option((0.25, 0.5, 0.75, 1.0), 'weights of DDNM', low=1e-6)
     lengths: tuple = option((1.0, 2.0, 3.0), 'correlation lengths of the study of resamplings', low=0.1)
     study: tuple = option((1, 3, 10, 30), 'resamplings of that study', low=1)
     evaluations: int = option(3, 'seeds of fields and noise', low=1)
@@ -127,6 +127,8 @@ class Method(NamedTuple):
 def run(config: Config) -> dict[str, Any]:
     """Everything the module's docstring promises; returns what result.json holds."""
     clock = Clock()
+    if config.jump >= config.steps:
+        raise UserError(f'--jump={config.jump}: no jump of so many steps fits into a walk of --steps={config.steps}; take fewer')
     ways = methods(config)
     if config.dry_run:
         print(f'would fill {config.fields} fields by {len(ways)} methods, {max(way.calls for way in ways.values())} evaluations at most')
@@ -387,7 +389,7 @@ def show_maps(config: Config, folder: Workdir, found: Mapping[tuple[str, float],
         ),
     ]
     text = (
-        'Methods that are exact in a limit agree with the closed form; one resampling, which is replacement, does not. '
+        'Methods that are right in a limit agree with the closed form; one resampling, which is replacement, does not. '
         'Approximations are shown at the weight whose mean is nearest to the truth.'
     )
     return report.Section('Means and deviations', text, pictures)
@@ -456,17 +458,18 @@ def method_table(ways: Mapping[str, Method], seen: Sequence[Mapping[tuple[str, f
     heads = [f'{quantity}, {mask}' for quantity in ('error of mean', 'covariance ratio') for mask in MASKS]
     caption = (
         'Draws given what a mask shows, against the closed form: root mean squared error of the mean in the hole, in deviations of the prior, and '
-        'trace of the covariance over the true one. DPS and DDNM are approximations; the others are exact in a limit, but for the prior alone '
-        'and for one resampling.'
+        'trace of the covariance over the true one. DPS and DDNM are approximations; the others are right in a limit, RePaint in its mean, but '
+        'for the prior alone and for one resampling.'
     )
     return {'caption': caption, 'header': ['method', 'weight', 'evaluations', *heads], 'rows': rows}
 
 
 def study_table(study: Mapping[float, Sequence[tuple[int, Found]]]) -> dict[str, Any]:
-    """Error of RePaint's mean for each correlation length and number of resamplings."""
-    rows = [[f'{length:g}', n, *map(float, found.error)] for length, each in study.items() for n, found in each]
-    caption = 'RePaint with the noise of DDPM: error of the mean, in deviations of the prior, first seed.'
-    return {'caption': caption, 'header': ['correlation length, pixels', 'resamplings', *MASKS], 'rows': rows}
+    """RePaint for each correlation length and number of resamplings."""
+    rows = [[f'{length:g}', n, *map(float, (*found.error, *found.ratio))] for length, each in study.items() for n, found in each]
+    caption = 'RePaint with the noise of DDPM, first seed: as above, for fields of longer correlations and other numbers of resamplings.'
+    heads = [f'{quantity}, {mask}' for quantity in ('error of mean', 'covariance ratio') for mask in MASKS]
+    return {'caption': caption, 'header': ['correlation length, pixels', 'resamplings', *heads], 'rows': rows}
 
 
 if __name__ == '__main__':

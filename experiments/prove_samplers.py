@@ -1,6 +1,6 @@
 """Prove the samplers: every solver on mixtures of Gaussians, whose denoiser, density and flow are known exactly.
 
-    python experiments/prove_samplers.py
+    python experiments/prove_samplers.py --receipts=results
 
 Solvers of the probability flow are compared with its exact solution, and the order at which they approach it with what is expected of them;
 solvers that draw noise, which have no path to follow, with the law they should end in. All of them then draw from a mixture in the plane, and
@@ -11,6 +11,7 @@ equations are compared with the path of a finer Brownian motion, and log-densiti
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import jax
@@ -23,16 +24,16 @@ from jaxdiff.clock import Clock
 from jaxdiff.exact import Mixture
 from jaxdiff.experiment import Bar, Evaluation, option
 from jaxdiff.paths import GaussianPath
-from jaxdiff.solvers import langevin, reverse_sde, stochastic
+from jaxdiff.solvers import embedded, langevin, reverse_sde, stochastic, variance
 from jaxdiff.solvers.ancestral import ddim, ddpm
 from jaxdiff.solvers.churn import churn
 from jaxdiff.solvers.dpm_solver import dpmpp, sde_dpmpp
 from jaxdiff.solvers.loop import Solver, sample
-from jaxdiff.solvers.multistep import plms, pndm
+from jaxdiff.solvers.multistep import plms, pndm, s_pndm
 from jaxdiff.solvers.runge_kutta import euler, heun, midpoint, rk4
 from jaxdiff.solvers.unipc import unipc
 from jaxdiff.training.log import Progress
-from jaxdiff.types import Array, Denoiser
+from jaxdiff.types import Array, Denoiser, UserError
 from jaxdiff.workdir import open_workdir, peak_memory
 
 
@@ -79,24 +80,38 @@ def corrected(path: GaussianPath) -> Solver:
     return langevin.predictor_corrector(reverse_sde.reverse_diffusion(path), langevin.annealed_langevin(path, step=0.1))
 
 
+def optimal(path: GaussianPath) -> Solver:
+    """DDPM with the variance that is best for the denoiser it is given."""
+
+    def step(key: Array, denoise: Denoiser, memory: Any, x: Array, t: Array, s: Array) -> tuple[Array, Array, Any]:
+        best = variance.optimal(path, variance.exact_diagonal(denoise))
+        return ddpm(path, variance=best).step(key, denoise, memory, x, t, s)
+
+    return Solver(lambda x: (), step)
+
+
 CASES = {
     'ddim': Case(ddim, 1.0),
     'euler': Case(euler, 1.0, grids.uniform),
-    'heun': Case(heun, 2.0, grids.karras, steps=200),
+    'heun': Case(partial(heun, clock='sigma'), 2.0, grids.karras, steps=200),
     'midpoint': Case(midpoint, 2.0, grids.karras, steps=200),
-    'rk4': Case(rk4, 4.0, steps=50),
+    'rk4': Case(partial(rk4, clock='time'), 4.0, steps=50),
     'pndm': Case(pndm, 2.0, steps=200),
+    's-pndm': Case(s_pndm, 2.0, steps=200),
     'plms': Case(plms, 2.0, steps=200),
     'dpm++ 2m': Case(partial(dpmpp, order=2), 2.0, steps=200),
+    'dpm++ 2m, heun': Case(partial(dpmpp, order=2, variant='heun'), 2.0, steps=200),
     'dpm++ 3m': Case(partial(dpmpp, order=3), 3.05, steps=100),
     'unipc 2': Case(partial(unipc, order=2), 3.0, steps=100),
     'unipc 3': Case(partial(unipc, order=3), 3.9, steps=50),
     'ddpm small': Case(ddpm),
     'ddpm large': Case(partial(ddpm, variance='large')),
+    'ddpm optimal': Case(optimal, steps=200),
     'ddim, eta 0.5': Case(partial(ddim, eta=0.5)),
     'heun with churn': Case(lambda path: churn(path, heun(path, clock='sigma'), amount=0.2), grid=grids.karras, steps=200),
     'dpm++ 2m sde': Case(partial(sde_dpmpp, order=2), steps=400),
     'euler-maruyama': Case(partial(reverse_sde.euler_maruyama, clock='time')),
+    'milstein': Case(reverse_sde.milstein),
     'stochastic heun': Case(reverse_sde.heun, steps=400),
     'sra1': Case(reverse_sde.sra1, steps=400),
     'reverse diffusion': Case(reverse_sde.reverse_diffusion),
@@ -129,6 +144,15 @@ class Curve(NamedTuple):
         return float(np.log2(self.rmse[-2] / self.rmse[-1]))
 
 
+class Adaptive(NamedTuple):
+    """Step control: tolerance, whose steps they are, mean network calls of a walk, and RMSE to the exact flow."""
+
+    tolerance: float
+    steps_of: str
+    calls: float
+    rmse: float
+
+
 class Gaps(NamedTuple):
     """Draws against the mixture in the plane, in standard errors: the largest of mean and covariance, the share of the smallest mode, the mean
     log-density; and that share itself."""
@@ -142,12 +166,14 @@ class Gaps(NamedTuple):
 def run(config: Config) -> dict[str, Any]:
     """Everything the module's docstring promises; returns what result.json holds."""
     clock = Clock()
+    if len(config.steps) < 2 or any(b != 2 * a for a, b in pairwise(config.steps)):
+        raise UserError(f'--steps={",".join(map(str, config.steps))}: give at least two numbers, each twice the one before')
     if config.dry_run:
         print(f'would prove {len(CASES)} solvers with up to {config.steps[-1]} steps; no network is trained')
         return {}
     manifest = {name: [np.asarray(each).tolist() for each in mixture] for name, mixture in (('line', LINE), ('plane', PLANE))}
     folder = open_workdir(config, manifest, name='prove_samplers')
-    study, compare = convergence(config), comparison(config)
+    (study, adapt), compare = convergence(config), comparison(config)
     curves, gaps = {}, {}
     with Progress(len(CASES), name='solvers') as progress:
         for n, (name, case) in enumerate(CASES.items()):
@@ -164,6 +190,7 @@ def run(config: Config) -> dict[str, Any]:
         'peak_memory_bytes': peak_memory(),
         'tables': [
             solver_table(config, {**curves, 'dpm++ 3m as published': published}, gaps),
+            adaptive_table(adapt()),
             density_table(densities),
             strong_table(strong),
         ],
@@ -206,8 +233,8 @@ def judged(n: int, curves: dict, gaps: dict, densities: dict, strong: Sequence, 
 # ---- along the flow
 
 
-def convergence(config: Config) -> Callable[[Case], Curve]:
-    """case -> its `Curve` on the line, from t = 1 to LAST, in double precision."""
+def convergence(config: Config) -> tuple[Callable[[Case], Curve], Callable[[], list[Adaptive]]]:
+    """On the line, from t = 1 to LAST, in double precision: case -> its `Curve`; and the solver with step control at several tolerances."""
     count, steps = config.walkers, config.steps
     with jax.enable_x64(True):
         start = PATH.sigma(1.0) * jax.scipy.stats.norm.ppf((jnp.arange(count)[:, None] + 0.5) / count)
@@ -231,7 +258,23 @@ def convergence(config: Config) -> Callable[[Case], Curve]:
                 seen.append((few + (more - few) // 2 * (n - 4), float(rmse), wasserstein_distance(np.ravel(ends), law)))
         return Curve(*map(np.array, zip(*seen, strict=True)))
 
-    return study
+    def adapt() -> list[Adaptive]:
+        with jax.enable_x64(True):
+            one = lambda x, tolerance, shared=None: embedded.transport(
+                x, exact.denoiser(PATH, LINE), PATH, 1.0, LAST, rtol=tolerance, atol=tolerance, shared=shared
+            )
+            own = jax.jit(jax.vmap(one, (0, None)))
+            shared = jax.jit(jax.vmap(partial(one, shared='walks'), (0, None), axis_name='walks'))
+            rows = []
+            for tolerance in (1e-3, 1e-5, 1e-7):
+                for steps_of, run in (('each walk', own), ('all walks', shared)):
+                    out = run(start, tolerance)
+                    rows.append(
+                        Adaptive(tolerance, steps_of, float(out.evaluations.mean()), float(jnp.sqrt(jnp.mean((out.y - flow) ** 2))))
+                    )
+        return rows
+
+    return study, adapt
 
 
 def resting(solver: Solver) -> Solver:
@@ -408,6 +451,12 @@ def solver_table(config: Config, curves: dict[str, Curve], gaps: dict[str, list[
         ],
         'rows': rows,
     }
+
+
+def adaptive_table(rows: Sequence[Adaptive]) -> dict[str, Any]:
+    caption = 'The embedded pair of Dormand and Prince along the same flow, with steps of its own for each walk, or shared by all.'
+    header = ['tolerance', 'steps of', 'network calls, mean', 'RMSE']
+    return {'caption': caption, 'header': header, 'rows': [[f'{row.tolerance:g}', *row[1:]] for row in rows]}
 
 
 def density_table(densities: dict[str, float]) -> dict[str, Any]:

@@ -150,6 +150,8 @@ def _read(field: dataclasses.Field, value: Any) -> Any:
 
 def _check(field: dataclasses.Field, value: Any) -> None:
     low, high, choices = (field.metadata[name] for name in ('low', 'high', 'choices'))
+    if value == () and field.default:
+        raise UserError(f'--{field.name}=: give at least one value')
     if choices and value not in choices:
         raise UserError(f'--{field.name}={value}: choose one of {", ".join(choices)}')
     for number in value if isinstance(value, tuple) else (value,):

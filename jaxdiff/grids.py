@@ -101,7 +101,7 @@ def log_snr(path: GaussianPath, n: int, *, start: float | None = None, last: flo
     `last` is by default index 0 of a table, t = 0.001 of a continuous path, 0.002 where time is the noise itself. Without `zero` the
     grid ends at `last`, after n steps. Paths that end in pure noise (cosine, flow) spend many steps there: give a `start`.
     """
-    first, final = path.log_snr(_start(path, start)), path.log_snr(_last(path, last))
+    first, final = path.log_snr(_start(path, start)), path.log_snr(last_time(path, last))
     return _through(path, jnp.linspace(first, final, n + 1 - zero), start, last, zero)
 
 
@@ -113,7 +113,7 @@ def karras(
     Meant for sigma / alpha of about 100 at the start. Cosine paths end in the thousands: give a `start` there, or take another grid.
     """
     root = lambda t: jnp.exp(-path.log_snr(t) / (2 * rho))
-    values = jnp.linspace(root(_start(path, start)), root(_last(path, last)), n + 1 - zero)
+    values = jnp.linspace(root(_start(path, start)), root(last_time(path, last)), n + 1 - zero)
     return _through(path, -2 * rho * jnp.log(values), start, last, zero)
 
 
@@ -150,6 +150,13 @@ def repaint(times: Array, jump: int = 10, resamplings: int = 10) -> Array:
     return jnp.asarray(times)[n - np.array(walk)]
 
 
+def last_time(path: GaussianPath, last: float | Array | None = None) -> float | Array:
+    """`last`, or where a walk is to end before its step to data: index 0 of a table, t = 0.001, or 0.002 where time is the noise itself."""
+    if last is None:
+        return 1e-3 * min(path.end, 2.0) if path.steps is None else 1.0
+    return last
+
+
 def _table(index: np.ndarray, steps: int, n: int) -> Array:
     """Times from increasing indices of a table."""
     if not 1 <= n <= steps:
@@ -159,15 +166,9 @@ def _table(index: np.ndarray, steps: int, n: int) -> Array:
 
 def _through(path, log_snrs, start, last, zero) -> Array:
     """Times at these log-SNRs, the ends set exactly."""
-    times = time_of(path, log_snrs).at[-1].set(_last(path, last)).at[0].set(_start(path, start))
+    times = time_of(path, log_snrs).at[-1].set(last_time(path, last)).at[0].set(_start(path, start))
     return jnp.append(times, 0.0) if zero else times
 
 
 def _start(path: GaussianPath, start: float | None) -> float:
     return path.end if start is None else start
-
-
-def _last(path: GaussianPath, last: float | None) -> float:
-    if last is None:
-        return 1e-3 * min(path.end, 2.0) if path.steps is None else 1.0
-    return last

@@ -15,7 +15,8 @@ exactly; the `_log_likelihood`s below take it from a network trained on noised d
 on tables, that is by (variance 'large') g, as Dhariwal and Nichol have it, but for the root.
 
 (3) and (4) know the likelihood of clean data only, and put x0_hat for x0: approximations for any w, at the cost of a gradient through the
-denoiser, and so is (5). (4) is the published step of diffusion posterior sampling, x_s - zeta grad_x |y - A x0_hat|, for a solver whose
+denoiser, and so is (5). (4) is the step of diffusion posterior sampling as its authors' code takes it, x_s - zeta grad_x |y - A x0_hat| (their
+algorithm 1 has twice that, the gradient of the square over the norm), for a solver whose
 x_s moves by c(t, s) with x0_hat, if w = zeta / c: `per_step` gives it for DDPM, where c = alpha_s (1 - SNR_t / SNR_s).
 
 A threshold goes outermost: solvers derive the noise anew from the x0_hat they are given. Every weight is a number, an array or a function
@@ -157,12 +158,13 @@ def residual(denoise: Denoiser, forward: Callable[[Array], Array], y: Array, sca
 
 
 def per_step(path: GaussianPath, times: Array, zeta: float | Array) -> Callable[[Time], Array]:
-    """The weight of x0_hat at each time of a falling grid that moves x_s by `zeta` in DDPM's step from that time to the next."""
+    """The weight of x0_hat at each time of a strictly falling grid that moves x_s by `zeta` in DDPM's step from there to the next; 0 at the last."""
     rising = jnp.flip(jnp.asarray(times))
 
     def weight(t):
         s = rising[jnp.maximum(jnp.searchsorted(rising, t) - 1, 0)]
-        return zeta / bridge(path, 1.0, 0.0, t, s)[0]
+        share = bridge(path, 1.0, 0.0, t, s)[0]
+        return jnp.where(share > 0, zeta / jnp.where(share > 0, share, 1.0), 0.0)
 
     return weight
 

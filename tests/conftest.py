@@ -13,3 +13,4 @@ import jax
 
 jax.config.update('jax_legacy_prng_key', 'error')
 jax.config.update('jax_numpy_rank_promotion', 'raise')
+jax.config.update('jax_default_matmul_precision', 'highest')

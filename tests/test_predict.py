@@ -83,7 +83,7 @@ def test_conversions_are_finite_at_both_ends_of_time(path):
     for pair in pairs:
         for array in (values[pair], slopes[pair]):
             assert jnp.all(jnp.isfinite(array)) and array.dtype == jnp.float32, pair
-    for kind in ('eps', 'v', 'velocity', 'score'):
+    for kind in ('eps', 'v', 'velocity', 'score', 'edm'):
         np.testing.assert_allclose(values[kind, 'x0'][0], x, atol=2e-3)
 
 

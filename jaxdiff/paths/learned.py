@@ -6,7 +6,9 @@ The log-SNR falls from `high` by softplus(drop), by the shares softmax(shape) of
     alpha^2 = sigmoid(log_snr),                   sigma^2 = sigmoid(-log_snr).                          (2)
 
 In continuous time the variational bound depends on the two ends alone; the shape F between them changes only the variance of its estimate
-at random t. So the ends are to be trained to lower the loss, and the shape, with the gradient of its square, to lower the variance.
+at random t. So the ends are to be trained to lower the loss, and the shape, with the gradient of its square, to lower the variance:
+`weights.vlb` with times from `weights.uniform`, since times that are looked up by log-SNR carry no gradient. As t = 0 is not quite data,
+`bound.score_bound` is the bound to evaluate; those that end in a step to data are none here.
 """
 
 from typing import NamedTuple

@@ -23,6 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
+from jaxdiff.grids import last_time
 from jaxdiff.paths import GaussianPath
 from jaxdiff.solvers.flow import flow_of
 from jaxdiff.types import Array, Denoiser, Time
@@ -125,10 +126,10 @@ def transport(x: Array, denoise: Denoiser, path: GaussianPath, start: Time, stop
 def adaptive(x: Array, denoise: Denoiser, path: GaussianPath, start: Time | None = None, last: Time | None = None, **options) -> Integral:
     """A sample: x carried from `start`, by default the path's end, down to `last`, and from there to data by one evaluation, x0_hat.
 
-    `last` is by default that of `grids.log_snr`, index 0 of a table and else a thousandth of the path; options are those of `transport`.
+    `last` is by default `grids.last_time`; options are those of `transport`.
     """
     start = path.end if start is None else start
-    last = (1e-3 * path.end if path.steps is None else 1.0) if last is None else last
+    last = last_time(path, last)
     out = transport(x, denoise, path, start, last, **options)
     return out._replace(y=denoise(out.y, jnp.asarray(last, float)).astype(x.dtype), evaluations=out.evaluations + 1)
 

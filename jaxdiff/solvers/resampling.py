@@ -6,8 +6,9 @@ Where a grid rises, from t to s > t, the path itself moves x, by a draw of the f
 
 and the denoiser is not called; elsewhere a solver does. RePaint is `ddpm` wrapped so, along `grids.repaint`, with the constraint
 `inpaint`: known voxels are noised afresh at every level the walk comes to, and the others hear of them once more each time they come
-back down. Each return costs evaluations and forgets only what lies within the jump; in the limit of many returns the others follow
-their conditional law, with few they follow it the worse, the longer their correlations.
+back down. Each return costs evaluations and forgets only what lies within the jump, so that with few the others follow their conditional law
+the worse, the longer their correlations. In the limit of many returns their mean is right, and their spread where each step down has
+the exact variance of the reverse process (`variance.optimal`): that of DDPM is too small, and the more returns, the more it shrinks them.
 
 Lugmayr et al., "RePaint", CVPR 2022.
 """

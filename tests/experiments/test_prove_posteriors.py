@@ -59,13 +59,13 @@ def test_the_measure_finds_a_bias_and_a_spread_and_nothing_else():
 
 
 def test_exact_scores_and_resamplings_find_the_posterior_and_replacement_does_not():
-    config = configure(proof.Config, {}, fields=2, draws=24, steps=100, jump=5, resamplings=10)
+    config = configure(proof.Config, {}, fields=24, draws=3, steps=150, jump=10, resamplings=10)
     ways = proof.methods(config)
     found = {name: proof.measure(config, proof.drawer(ways[name]), 0, 1.0) for name in ('exact score', 'RePaint', 'one resampling')}
     assert found['exact score'].error.max() < 0.02 and np.abs(found['exact score'].ratio - 1).max() < 0.1
-    assert found['RePaint'].error.max() < 0.15 < found['one resampling'].error.min() + 0.05
-    assert np.all(found['one resampling'].border > 2.5 * found['RePaint'].border)
-    assert ways['RePaint'].calls == 955
+    assert found['RePaint'].error.max() < 0.105 and np.abs(found['RePaint'].ratio - 1).max() < 0.1  # 150 steps in place of 250
+    assert found['one resampling'].error.max() > 0.25 and np.abs(found['one resampling'].ratio - 1).max() > 0.2
+    assert np.all(found['one resampling'].border > 2.8 * found['RePaint'].border)
 
 
 def test_a_run_leaves_its_receipt(tmp_path, monkeypatch):

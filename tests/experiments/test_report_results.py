@@ -1,5 +1,7 @@
 """RESULTS.md from receipts: every bar a row, missed ones too."""
 
+from pathlib import Path
+
 import pytest
 import report_results
 
@@ -55,3 +57,10 @@ def test_a_folder_without_receipts_is_refused_and_nothing_written(tmp_path, make
     with pytest.raises(UserError, match='holds no receipt') as caught:
         report(tmp_path)
     assert '\n' not in str(caught.value) and not (tmp_path / 'out').exists()
+
+
+def test_the_committed_results_are_those_of_the_committed_receipts(tmp_path):
+    root = Path(__file__).parents[2]
+    names = dict(results=str(root / 'results'), workdir=str(tmp_path), out='RESULTS.md')
+    report_results.run(configure(report_results.Config, report_results.PRESETS, **names))
+    assert (tmp_path / 'RESULTS.md').read_text() == (root / 'RESULTS.md').read_text()

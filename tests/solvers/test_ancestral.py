@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import oracles
 import pytest
+from scipy.stats import kstest, norm
 
 from jaxdiff import grids, paths
 from jaxdiff.solvers.ancestral import ddim, ddpm
@@ -31,10 +32,18 @@ def ancestral(request):
     return request.param, lambda steps: np.asarray(run(grids.leading(1000, steps)))
 
 
-def test_few_steps_have_the_measured_spread(ancestral):
+@pytest.mark.parametrize('steps', [20, 100])
+def test_few_steps_have_the_measured_spread(ancestral, steps):
     variance, draw = ancestral
-    std, left, right = {'small': (0.4032, 0.257, 0.142), 'large': (0.5054, 0.300, 0.195), 'optimal': (0.4838, 0.293, 0.193)}[variance]
-    x = draw(20)
+    std, left, right = {
+        (20, 'small'): (0.4032, 0.257, 0.142),
+        (20, 'large'): (0.5054, 0.300, 0.195),
+        (20, 'optimal'): (0.4838, 0.293, 0.193),
+        (100, 'small'): (0.4686, 0.293, 0.195),
+        (100, 'large'): (0.4916, 0.304, 0.207),
+        (100, 'optimal'): (0.4898, 0.304, 0.208),
+    }[steps, variance]
+    x = draw(steps)
     assert abs(x.std() - std) < 0.004
     assert abs((x < -0.3).mean() - left) < 0.009 and abs((x > 0.5).mean() - right) < 0.008
 
@@ -46,10 +55,13 @@ def test_a_thousand_steps_draw_the_mixture(ancestral):
     truth = np.random.default_rng(0).normal(
         np.repeat(MIXTURE.means, [300000, 500000, 200000]), np.repeat(MIXTURE.stds, [300000, 500000, 200000])
     )
+    law = lambda x: sum(w * norm.cdf(x, m, c) for w, m, c in zip(*MIXTURE, strict=True))
     statistics = [lambda x: x, lambda x: (x - MIXTURE.mean) ** 2, lambda x: x < -0.3, lambda x: x > 0.5]
     if variance == 'small':  # measured: 0.4856, short of the truth by 0.004
         assert abs(x.std() - 0.4856) < 0.004
         statistics = statistics[:1]
+    else:
+        assert kstest(x, law).pvalue > 0.01
     for of in statistics:
         assert abs(of(x).mean() - of(truth).mean()) < 4 * np.std(of(x)) / np.sqrt(COUNT)
 

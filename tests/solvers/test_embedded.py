@@ -131,3 +131,11 @@ def test_samples_are_finite_from_either_end_of_time(path):
     assert out.y.shape == x.shape and out.y.dtype == x.dtype
     assert jnp.all(jnp.abs(out.y) < 1.5)
     assert out.evaluations == len(calls) and 10 < len(calls) < 150
+
+
+def test_narrow_data_keep_their_spread_where_time_is_the_noise():
+    """The step to data is taken from noise far below them."""
+    path, narrow = paths.edm(), oracles.Mixture((1.0,), (0.2,), (0.05,))
+    x = paths.prior_std(path) * jax.random.normal(jax.random.key(2), (4000,))
+    out = jax.jit(lambda x: adaptive(x, oracles.denoiser(path, narrow), path))(x)
+    assert abs(out.y.std() / 0.05 - 1) < 0.05

@@ -94,7 +94,9 @@ def test_every_solver_honours_the_protocol(solver, path):
     assert jnp.all(moved[~data] != x0[~data])
 
 
-@pytest.mark.parametrize(('solver', 'constraint'), [*((solver, 'inpaint') for solver in SOLVERS), ('ddim', 'none'), ('ddim', 'freeze'), ('ddim', 'chain')])
+@pytest.mark.parametrize(
+    ('solver', 'constraint'), [*((solver, 'inpaint') for solver in SOLVERS), ('ddim', 'none'), ('ddim', 'freeze'), ('ddim', 'chain')]
+)
 def test_every_solver_and_constraint_walks_with_a_network_in_half_precision(solver, constraint):
     path = paths.cosine()
     solver, constrain, exact = SOLVERS[solver](path), CONSTRAINTS[constraint](path), oracles.denoiser(path, oracles.TEST_BED)
