@@ -7,7 +7,7 @@ ratio, where 0 is out of reach: n times down to `last`, then 0. `angle` is even 
     theta = atan(sigma / (alpha d)),                                                                              (1)
 
 from data to noise alike on every path; it reaches 0, and needs no `last`. Grids are built outside `jit`; passing them in as arrays, other
-times of the same number compile nothing.
+times of the same number compile nothing. More steps than a table has, or none, raise ValueError.
 
 Song, Meng, Ermon, ICLR 2021 (quad); Lu et al., "DPM-Solver", NeurIPS 2022 (log_snr); Karras et al., NeurIPS 2022 (karras); Lin et al.,
 "Common diffusion noise schedules are flawed", WACV 2024 (trailing); Nichol and Dhariwal, ICML 2021 (sections); Meng et al., "SDEdit", ICLR

@@ -34,7 +34,7 @@ def ddpm(path: GaussianPath, *, variance: str | Callable[[Array, Time, Time], Ar
     Args:
         variance: 'small' is beta~, exact for data of one point; 'large' is beta, exact for data N(0, I) on a variance-preserving path;
             or a function (x, t, s) -> variance, such as `predict.learned_variance` and `variance.optimal`. With few steps 'small' loses
-            rare modes.
+            rare modes. Another word raises ValueError.
     """
     if variance not in ('small', 'large') and not callable(variance):
         raise ValueError(f"variance is 'small', 'large' or a function of x, t and s, not {variance!r}")

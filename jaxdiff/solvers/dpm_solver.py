@@ -25,6 +25,8 @@ def dpmpp(path: GaussianPath, order: int = 2, *, variant: str = 'midpoint', peer
     Args:
         variant: 'midpoint' or 'heun', how steps of second order integrate.
         peer_compat: for 3M, the coefficients of other libraries, of second order.
+
+    Raises ValueError for other orders and variants.
     """
     _check(order, 3)
     if variant not in VARIANTS:
@@ -41,7 +43,7 @@ def dpmpp(path: GaussianPath, order: int = 2, *, variant: str = 'midpoint', peer
 
 
 def sde_dpmpp(path: GaussianPath, order: int = 2) -> Solver:
-    """The stochastic DPM-Solver++ of order 1, which is DDPM with its small variance, or 2 (SDE-2M)."""
+    """The stochastic DPM-Solver++ of order 1, which is DDPM with its small variance, or 2 (SDE-2M); ValueError for another."""
     _check(order, 2)
 
     def step(key, denoise, history, x, t, s):

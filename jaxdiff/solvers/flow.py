@@ -37,7 +37,7 @@ class Flow(NamedTuple):
 
 
 def flow_of(path: GaussianPath, clock: str) -> Flow:
-    """The flow in one of the clocks 'angle' (1), 'sigma' (2) and 'time' (3)."""
+    """The flow in one of the clocks 'angle' (1), 'sigma' (2) and 'time' (3); ValueError for another."""
 
     def prediction(kind):
         return lambda x, x0, t: convert(path, x0, x, t, source='x0', target=kind)

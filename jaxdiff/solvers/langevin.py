@@ -34,7 +34,8 @@ from jaxdiff.types import Array
 
 
 def repeat(times: Array, n: int) -> Array:
-    """The grid with n further visits to every time but the last, n steps from the time to itself before the one that leaves it."""
+    """The grid (N + 1,) with n further visits to every time but the last, n steps from the time to itself before the one that leaves it:
+    ((n + 1) N + 1,)."""
     return jnp.append(jnp.repeat(times[:-1], n + 1), times[-1])
 
 

@@ -51,7 +51,7 @@ class Reverse(NamedTuple):
 
 
 def reverse_of(path: GaussianPath, clock: str) -> Reverse:
-    """The reverse equation in one of the clocks 'snr' (2) and 'time' (3)."""
+    """The reverse equation in one of the clocks 'snr' (2) and 'time' (3); ValueError for another."""
     forward, inside = sde(path), lambda t: jnp.clip(t, 1e-6 * path.end, (1 - 1e-6) * path.end)
 
     def pull(x, x0, t):

@@ -26,6 +26,8 @@ def unipc(path: GaussianPath, order: int = 2, *, b: str = 'bh2', corrector: bool
     Args:
         b: 'bh1' or 'bh2', B(h) = h or 1 - exp(-h) of the paper; they differ only where one difference is all there is.
         corrector: whether to correct (1).
+
+    Raises ValueError for other orders and another b.
     """
     if order not in (1, 2, 3):
         raise ValueError(f'no UniPC of order {order}: 1 to 3')
