@@ -22,6 +22,12 @@ def test_the_prior_is_the_field_described_and_its_denoiser_exact():
     np.testing.assert_allclose(proof.unconditional(PRIOR)(x, t), exact.denoiser(proof.PATH, law)(x, t), atol=1e-4)
 
 
+def test_all_fields_together_have_the_covariance_of_the_prior():
+    fields = np.asarray(proof.draw_fields(PRIOR, jax.random.key(0), 256), np.float64).reshape(256, 256)
+    np.testing.assert_allclose(fields.T @ fields / 256, proof.covariance_of(PRIOR), atol=1e-4)
+    assert abs(fields.std() - 1) < 0.01 and abs(np.mean(fields**4) / 3 - 1) < 0.1  # each as if Gaussian
+
+
 @pytest.mark.parametrize('mask', range(3), ids=proof.MASKS)
 def test_the_closed_form_is_that_of_a_measurement_without_noise(mask):
     covariance, shown = proof.covariance_of(PRIOR), proof.masks()[mask]
@@ -59,7 +65,7 @@ def test_the_measure_finds_a_bias_and_a_spread_and_nothing_else():
 
 
 def test_exact_scores_and_resamplings_find_the_posterior_and_replacement_does_not():
-    config = configure(proof.Config, {}, fields=24, draws=3, steps=150, jump=10, resamplings=10)
+    config = configure(proof.Config, {}, fields=32, draws=2, steps=150, jump=10, resamplings=10)
     ways = proof.methods(config)
     found = {name: proof.measure(config, proof.drawer(ways[name]), 0, 1.0) for name in ('exact score', 'RePaint', 'one resampling')}
     assert found['exact score'].error.max() < 0.02 and np.abs(found['exact score'].ratio - 1).max() < 0.1
