@@ -111,7 +111,7 @@ CASES = {
     'heun with churn': Case(lambda path: churn(path, heun(path, clock='sigma'), amount=0.2), grid=grids.karras, steps=200),
     'dpm++ 2m sde': Case(partial(sde_dpmpp, order=2), steps=400),
     'euler-maruyama': Case(partial(reverse_sde.euler_maruyama, clock='time')),
-    'milstein': Case(reverse_sde.milstein),
+    'milstein': Case(partial(reverse_sde.milstein, clock='time')),
     'stochastic heun': Case(reverse_sde.heun, steps=400),
     'sra1': Case(reverse_sde.sra1, steps=400),
     'reverse diffusion': Case(reverse_sde.reverse_diffusion),
