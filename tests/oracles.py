@@ -13,7 +13,20 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxdiff import paths
 from jaxdiff.paths import time_of
+
+# one of every kind of path
+PATHS = {
+    'linear': paths.discrete(paths.linear_betas(1000)),
+    'zero terminal': paths.discrete(paths.rescale_zero_snr(paths.linear_betas(1000))),
+    'vp': paths.vp(),
+    'cosine': paths.cosine(),
+    'subvp': paths.subvp(),
+    've': paths.ve(),
+    'edm': paths.edm(),
+    'flow': paths.flow(),
+}
 
 
 class Mixture(NamedTuple):

@@ -10,16 +10,7 @@ import pytest
 
 from jaxdiff import paths, predict
 
-PATHS = {
-    'linear': paths.discrete(paths.linear_betas(1000)),
-    'zero terminal': paths.discrete(paths.rescale_zero_snr(paths.linear_betas(1000))),
-    'vp': paths.vp(),
-    'cosine': paths.cosine(),
-    'subvp': paths.subvp(),
-    've': paths.ve(),
-    'edm': paths.edm(),
-    'flow': paths.flow(),
-}
+PATHS = oracles.PATHS
 every_path = pytest.mark.parametrize('path', PATHS.values(), ids=PATHS)
 
 

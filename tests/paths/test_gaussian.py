@@ -3,20 +3,12 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import oracles
 import pytest
 
 from jaxdiff import paths
 
-PATHS = {
-    'linear': paths.discrete(paths.linear_betas(1000)),
-    'zero terminal': paths.discrete(paths.rescale_zero_snr(paths.linear_betas(1000))),
-    'vp': paths.vp(),
-    'cosine': paths.cosine(),
-    'subvp': paths.subvp(),
-    've': paths.ve(),
-    'edm': paths.edm(),
-    'flow': paths.flow(),
-}
+PATHS = oracles.PATHS
 every_path = pytest.mark.parametrize('path', PATHS.values(), ids=PATHS)
 PRESERVING = ('linear', 'zero terminal', 'vp', 'cosine')
 
