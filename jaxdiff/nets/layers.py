@@ -21,34 +21,9 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from jaxdiff.nets.convolution import conv
+from jaxdiff.nets.folding import fold, unfold  # noqa: F401
 from jaxdiff.types import Array, Key
-
-
-def conv(x: Array, kernel: Array, stride: Sequence[int] | None = None) -> Array:
-    """Channels-last convolution, zero padding so that a stride of 1 keeps the size. The project's only call of `lax.conv`.
-
-    x (*spatial, in), kernel (*size, in, out). On a CPU a 3-D convolution is the sum of 2-D ones over the depth of the kernel, which XLA
-    runs several times faster.
-    """
-    dims = x.ndim - 1
-    stride = tuple(stride or (1,) * dims)
-    if dims == 3 and jax.default_backend() == 'cpu':
-        return _conv_by_slices(x, kernel, stride)
-    return _conv(x[None], kernel, stride)[0]
-
-
-def _conv(x, kernel, stride):
-    letters = 'DHW'[-len(stride) :]
-    layout = (f'N{letters}C', f'{letters}IO', f'N{letters}C')
-    return lax.conv_general_dilated(x, kernel, stride, 'SAME', dimension_numbers=layout)
-
-
-def _conv_by_slices(x, kernel, stride):
-    depth, size, step = x.shape[0], kernel.shape[0], stride[0]
-    (pads,) = lax.padtype_to_pads((depth,), (size,), (step,), 'SAME')
-    x = jnp.pad(x, [pads, (0, 0), (0, 0), (0, 0)])
-    span = depth + sum(pads) - size + 1
-    return sum(_conv(x[offset : offset + span : step], kernel[offset], stride[1:]) for offset in range(size))
 
 
 class Conv(nn.Module):
@@ -111,6 +86,7 @@ class GroupNorm(nn.Module):
 
     groups: int | None = None
     silu: bool = True
+    eps: float = 1e-5
 
     @nn.compact
     def __call__(self, x: Array, modulation: tuple[Array, Array] | None = None) -> Array:
@@ -120,7 +96,7 @@ class GroupNorm(nn.Module):
         if modulation is not None:
             scale, shift = modulation
             gain, bias = gain * (1.0 + scale), bias * (1.0 + scale) + shift
-        return group_norm(x, gain, bias, groups=self.groups or groups_of(channels), silu=self.silu)
+        return group_norm(x, gain, bias, groups=self.groups or groups_of(channels), silu=self.silu, eps=self.eps)
 
 
 class Attention(nn.Module):
@@ -133,6 +109,7 @@ class Attention(nn.Module):
     heads: int
     groups: int | None = None
     dtype: str = 'float32'
+    eps: float = 1e-5
 
     @nn.compact
     def __call__(self, x: Array, context: Array | None = None) -> Array:
@@ -140,7 +117,7 @@ class Attention(nn.Module):
         if channels % self.heads:
             raise ValueError(f'attention: {channels} channels do not split into {self.heads} heads')
         split = (self.heads, channels // self.heads)
-        pixels = GroupNorm(self.groups, silu=False, name='norm')(x).reshape(-1, channels)
+        pixels = GroupNorm(self.groups, silu=False, eps=self.eps, name='norm')(x).reshape(-1, channels)
         source = pixels if context is None else nn.LayerNorm(epsilon=1e-5, name='context_norm')(context)
         q, k, v = (
             nn.Dense(channels, dtype=self.dtype, name=name)(values).reshape(-1, *split)
@@ -148,23 +125,6 @@ class Attention(nn.Module):
         )
         y = jax.nn.dot_product_attention(q, k, v).reshape(pixels.shape)
         return x + nn.Dense(channels, dtype=self.dtype, kernel_init=nn.initializers.zeros, name='project')(y).reshape(x.shape)
-
-
-def fold(x: Array, size: Sequence[int]) -> Array:
-    """The pixels of a patch become channels: (*spatial, c) -> (*(spatial / size), c prod(size)). Moves values only."""
-    dims = len(size)
-    split = (n for s, p in zip(x.shape[:-1], size, strict=True) for n in (s // p, p))
-    x = x.reshape(*split, x.shape[-1]).transpose(*range(0, 2 * dims, 2), *range(1, 2 * dims, 2), 2 * dims)
-    return x.reshape(*x.shape[:dims], -1)
-
-
-def unfold(x: Array, size: Sequence[int]) -> Array:
-    """The inverse of `fold`."""
-    dims = len(size)
-    *spatial, channels = x.shape
-    x = x.reshape(*spatial, *size, channels // math.prod(size))
-    x = x.transpose(*(axis for n in range(dims) for axis in (n, dims + n)), 2 * dims)
-    return x.reshape(*(s * p for s, p in zip(spatial, size, strict=True)), -1)
 
 
 def nearest(x: Array, size: Sequence[int]) -> Array:

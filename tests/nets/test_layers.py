@@ -2,7 +2,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax import lax
 
 from jaxdiff.nets import layers
 
@@ -14,36 +13,6 @@ def normal(seed, *shape):
 def perturbed(params, scale=0.3):
     leaves, tree = jax.tree.flatten(params)
     return jax.tree.unflatten(tree, [leaf + scale * normal(n, *leaf.shape) for n, leaf in enumerate(leaves)])
-
-
-def convolution_by_definition(x, kernel, stride):
-    x, kernel = np.asarray(x, np.float64), np.asarray(kernel, np.float64)
-    pads = lax.padtype_to_pads(x.shape[:-1], kernel.shape[:-2], stride, 'SAME')
-    x = np.pad(x, [*pads, (0, 0)])
-    counts = [(n - k) // s + 1 for n, k, s in zip(x.shape[:-1], kernel.shape[:-2], stride, strict=True)]
-    y = np.zeros((*counts, kernel.shape[-1]))
-    for index in np.ndindex(*counts):
-        window = tuple(slice(i * s, i * s + k) for i, s, k in zip(index, stride, kernel.shape[:-2], strict=True))
-        y[index] = np.tensordot(x[window], kernel, kernel.ndim - 1)
-    return y
-
-
-@pytest.mark.parametrize(
-    ('spatial', 'size', 'stride'),
-    [
-        ((5,), (3,), (1,)),
-        ((6, 4), (3, 3), (1, 1)),
-        ((4, 6), (2, 2), (2, 2)),
-        ((5, 4, 3), (3, 3, 3), (1, 1, 1)),
-        ((4, 4, 3), (2, 2, 1), (2, 2, 1)),
-        ((4, 5, 3), (3, 3, 3), (2, 2, 1)),
-    ],
-)
-def test_convolution_by_definition(spatial, size, stride):
-    x, kernel = normal(0, *spatial, 2), normal(1, *size, 2, 3)
-    np.testing.assert_allclose(
-        jax.jit(layers.conv, static_argnums=2)(x, kernel, stride), convolution_by_definition(x, kernel, stride), atol=1e-5
-    )
 
 
 @pytest.mark.parametrize(('mean', 'std'), [(2, 3), (30, 0.1)])
