@@ -4,6 +4,7 @@
     python experiments/sample.py --model=runs/train --count=8                    from what train.py trained
     python experiments/sample.py --model=runs/train --covariates=0.7,1,0.4,0.5,0.5 --weight=2
     python experiments/sample.py --model=runs/train --data=nifti:scans --depth=0.5
+    python experiments/sample.py --model=runs/patches --shape=512,512,512 --tile=64 --overlap=16 --count=1     a volume larger than memory
 
 With `--data`, every file is noised to `--depth` (in path time, 1 forgets it) and brought back (Meng et al., "SDEdit", ICLR 2022), and the result
 is written in the file's own frame: affine, orientation, number of axes.
@@ -24,6 +25,8 @@ from jaxdiff.clock import Clock
 from jaxdiff.data import layouts, preprocess, volumes
 from jaxdiff.data.volumes import SUFFIXES, Frame
 from jaxdiff.experiment import Evaluation, option
+from jaxdiff.export import bill
+from jaxdiff.export.kept import sources
 from jaxdiff.guidance import classifier_free
 from jaxdiff.model import Model
 from jaxdiff.paths import GaussianPath, perturb
@@ -34,6 +37,7 @@ from jaxdiff.solvers.multistep import plms, pndm
 from jaxdiff.solvers.reverse_sde import euler_maruyama
 from jaxdiff.solvers.runge_kutta import euler, heun, midpoint, rk4
 from jaxdiff.solvers.unipc import unipc
+from jaxdiff.tiling import fuse
 from jaxdiff.types import Array, Denoiser, UserError
 from jaxdiff.workdir import Workdir, open_workdir
 
@@ -76,6 +80,9 @@ class Config(experiment.Config):
     covariates: tuple = option((), 'what a model of covariates is told, as it was trained: numbers from 0 to 1, nan for unknown')
     weight: float = option(1.0, 'classifier-free guidance: 0 ignores the covariates, 1 is plain, above 1 exaggerates them', low=0)
     size: int = option(16, 'images under way at once', low=1)
+    shape: tuple = option((), 'pixels of new images along each axis, by default those the model was trained on')
+    tile: int = option(0, 'pixels per side of the tiles in which the network sees an image, 0 for the whole at once', low=0)
+    overlap: int = option(16, 'pixels that neighbouring tiles share', low=0)
 
 
 PRESETS = {'smoke': dict(count=2, steps=2), 'cpu': {}, 'gpu': dict(count=256, size=256), 'paper': dict(count=1000, steps=50)}
@@ -86,13 +93,13 @@ def run(config: Config) -> dict[str, Any]:
     clock = Clock()
     trained = find(config.model)
     told = covariates(config, trained)
-    prepare = preprocess.from_json(trained.preprocess)
+    prepare = sized(config, trained)
     index = files_of(config.data) if config.data else ()
+    if config.dry_run:
+        print(f'{model.count(trained.params):,} parameters, {calls(config)} network calls for each image')
+        return bill.bill(jobs(config, trained, told, index))
     for frame in index:  # every file is looked at before anything is written
         preprocess.apply(prepare, volumes.read(frame.name))
-    if config.dry_run:
-        print(f'{model.count(trained.params):,} parameters, {len(index) or config.count} to draw, {calls(config)} network calls each')
-        return {}
     manifest = {'model': trained.card.get('state_digest'), 'files': [Path(frame.name).name for frame in index]}
     folder = open_workdir(config, manifest, name='sample')
     draw = drawer(config, trained, told)
@@ -101,7 +108,7 @@ def run(config: Config) -> dict[str, Any]:
         rows, labels = [image for pair in shown[:8] for image in pair], ('file', 'sample') * min(len(shown), 8)
         figure = report.grid(rows, labels=labels)
     else:
-        images = draw(np.zeros((config.count, *trained.card['shape']), np.float32), config.seed)
+        images = draw(np.zeros((config.count, *prepare.shape, trained.card['shape'][-1]), np.float32), config.seed)
         frame, record = preprocess.blank(prepare)
         for n, image in enumerate(images):
             volumes.write(folder.outputs / f'sample-{n:04d}.nii.gz', preprocess.invert(prepare, record, image[None]), frame)
@@ -157,30 +164,83 @@ def covariates(config: Config, trained: Model) -> dict[str, np.ndarray]:
     return {'vector': values}
 
 
+def sized(config: Config, trained: Model) -> preprocess.Preprocess:
+    """The model's preprocessing, for images of `--shape` where it is given, if the network can take those."""
+    prepare, network = preprocess.from_json(trained.preprocess), model.make_network(trained.network)
+    if config.shape:
+        if not all(size.isdecimal() and int(size) for size in config.shape) or len(config.shape) != len(prepare.shape):
+            raise UserError(f'--shape={",".join(config.shape)}: give {len(prepare.shape)} sizes in pixels')
+        prepare = prepare._replace(shape=tuple(map(int, config.shape)))
+    if config.tile and config.overlap >= config.tile:
+        raise UserError(f'--overlap={config.overlap}: must be less than the tile of {config.tile}')
+    if config.tile and network.coordinates:
+        raise UserError(
+            f'--tile: the network of {config.model} sees coordinates and would take every tile for the whole; leave the flag out'
+        )
+    seen = [min(config.tile or size, size) for size in prepare.shape]
+    if any(size % factor for size, factor in zip(seen, network.factor(), strict=True)):
+        raise UserError(
+            f'--{"tile" if config.tile else "shape"}: the network sees {seen} pixels, and needs multiples of {network.factor()}'
+        )
+    return prepare
+
+
 def drawer(config: Config, trained: Model, told: dict[str, np.ndarray]) -> Callable[[np.ndarray, int], np.ndarray]:
     """(images (n, *shape), seed) -> one sample from each, noised to the depth first; new images start from noise alone."""
-    path = model.make_path(trained.path)
-    solver = SOLVERS[config.solver](path)
-    times = grids.default(path, config.steps, start=config.depth * path.end if config.data else None)
-
-    def denoiser(params: Any) -> Denoiser:
-        conditioned = lambda told: model.denoiser(trained._replace(params=params), **told)
-        nothing = jax.tree.map(lambda value: jnp.full_like(value, jnp.nan), told)
-        return classifier_free(conditioned, told, nothing, config.weight) if told and config.weight != 1 else conditioned(told)
-
-    def one(params: Any, key: Array, image: Array) -> Array:
-        start, walk = jax.random.split(key)
-        noise = jax.random.normal(start, image.shape)
-        x = perturb(path, image, noise, times[0]) if config.data else path.sigma(times[0]) * noise
-        return sample(walk, x, denoiser(params), solver, times).x
-
-    size = min(config.size, config.count) if not config.data else config.size if trained.preprocess['dims'] == 2 else 1
-    mapped = sampling.mapper(one, size=size, name='sampling')
+    flags = {name: getattr(config, name) for name in ('solver', 'steps', 'depth', 'weight', 'tile', 'overlap')}
+    told_of = {name: np.asarray(value).tolist() for name, value in told.items()}
+    recipe = {
+        **flags,
+        'files': bool(config.data),
+        'told': told_of,
+        'model': trained._replace(params=None)._asdict(),
+        'script': sources(__file__),
+    }
+    mapped = sampling.mapper(walker(config, trained, told), size=at_once(config, trained), name='sampling', recipe=recipe)
 
     def draw(images: np.ndarray, seed: int) -> np.ndarray:
         return np.clip(mapped(trained.params, sampling.keys(jax.random.key(seed), len(images)), images), -1, 1)
 
     return draw
+
+
+def at_once(config: Config, trained: Model) -> int:
+    """Images under way together."""
+    return min(config.size, config.count) if not config.data else config.size if trained.preprocess['dims'] == 2 else 1
+
+
+def walker(config: Config, trained: Model, told: dict[str, np.ndarray]) -> Callable[[Any, Array, Array], Array]:
+    """(params, key, image) -> the sample, for one."""
+    path = model.make_path(trained.path)
+    solver = SOLVERS[config.solver](path)
+    start_at = config.depth * path.end if config.data else None
+
+    def denoiser(params: Any) -> Denoiser:
+        conditioned = lambda told: model.denoiser(trained._replace(params=params), **told)
+        nothing = jax.tree.map(lambda value: jnp.full_like(value, jnp.nan), told)
+        denoise = classifier_free(conditioned, told, nothing, config.weight) if told and config.weight != 1 else conditioned(told)
+        return fuse(denoise, tile=config.tile, overlap=config.overlap) if config.tile else denoise
+
+    def one(params: Any, key: Array, image: Array) -> Array:
+        times = grids.default(path, config.steps, start=start_at)
+        start, walk = jax.random.split(key)
+        noise = jax.random.normal(start, image.shape)
+        x = perturb(path, image, noise, times[0]) if config.data else path.sigma(times[0]) * noise
+        return sample(walk, x, denoiser(params), solver, times).x
+
+    return one
+
+
+def jobs(config: Config, trained: Model, told: dict[str, np.ndarray], index: layouts.Index) -> tuple[bill.Job, ...]:
+    """What the run would do: of files, by their headers alone, every slice or the volume."""
+    slices = [frame.size[trained.preprocess.get('axis', 2)] if trained.preprocess['dims'] == 2 else 1 for frame in index]
+    doubled = 2 if told and config.weight != 1 else 1
+    image = bill.float32(*sized(config, trained).shape, trained.card['shape'][-1])
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    options = dict(size=at_once(config, trained), **bill.network_call(trained, told, doubled * calls(config)))
+    one = walker(config, trained, told)
+    each = [bill.over('sampling', one, trained.params, (key, image), count=n, **options) for n in slices or [config.count]]
+    return (each[0]._replace(times=sum(job.times for job in each)),)
 
 
 def version(config: Config, trained: Model, prepare: preprocess.Preprocess, draw: Callable, frame: Frame, n: int, folder: Workdir) -> list:

@@ -1,29 +1,28 @@
-"""Diffusion models for medical images in JAX: small exact pieces, proved against closed forms."""
+"""Diffusion models for medical images in JAX: small exact pieces, proved against closed forms. A name is imported when it is asked for."""
 
-from jaxdiff.constraints import inpaint
-from jaxdiff.guidance import classifier_free
-from jaxdiff.losses import denoising
-from jaxdiff.model import denoiser, make_path, shipped
-from jaxdiff.paths import cosine, discrete, perturb, vp
-from jaxdiff.predict import as_denoiser
-from jaxdiff.solvers.ancestral import ddim, ddpm
-from jaxdiff.solvers.loop import sample
-from jaxdiff.solvers.runge_kutta import heun
+import importlib
 
-__all__ = [
-    'as_denoiser',
-    'classifier_free',
-    'cosine',
-    'ddim',
-    'ddpm',
-    'denoiser',
-    'denoising',
-    'discrete',
-    'heun',
-    'inpaint',
-    'make_path',
-    'perturb',
-    'sample',
-    'shipped',
-    'vp',
-]
+HOMES = {
+    'as_denoiser': 'predict',
+    'classifier_free': 'guidance',
+    'cosine': 'paths',
+    'ddim': 'solvers.ancestral',
+    'ddpm': 'solvers.ancestral',
+    'denoiser': 'model',
+    'denoising': 'losses',
+    'discrete': 'paths',
+    'heun': 'solvers.runge_kutta',
+    'inpaint': 'constraints',
+    'make_path': 'model',
+    'perturb': 'paths',
+    'sample': 'solvers.loop',
+    'shipped': 'model',
+    'vp': 'paths',
+}
+__all__ = [*HOMES]
+
+
+def __getattr__(name: str):
+    if name not in HOMES:
+        raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+    return getattr(importlib.import_module(f'{__name__}.{HOMES[name]}'), name)

@@ -132,8 +132,8 @@ def shipped(name: str = 'brain') -> Model:
 
 def shapes(model: Model) -> Params:
     """Shapes and dtypes of the parameters, without making them."""
-    image, time = jnp.zeros((1, *model.card['shape'])), jnp.zeros(1)
-    return jax.eval_shape(make_network(model.network).init, jax.random.key(0), image, time)
+    network = make_network(model.network)
+    return jax.eval_shape(lambda: network.init(jax.random.key(0), jnp.zeros((1, *model.card['shape'])), jnp.zeros(1)))
 
 
 def count(params: Params) -> int:
@@ -153,4 +153,6 @@ def _fill(model: Model, leaves: dict[str, np.ndarray], file: Path) -> Params:
         raise UserError(
             f'{file}: {len(wrong)} parameters do not belong to the network of its card, the first is {wrong[0]}; it is of another architecture'
         )
-    return jax.tree.unflatten(jax.tree.structure(expected), [jnp.asarray(leaves[name], leaf.dtype) for name, leaf in named.items()])
+    return jax.tree.unflatten(
+        jax.tree.structure(expected), [jax.device_put(leaves[name].astype(leaf.dtype)) for name, leaf in named.items()]
+    )

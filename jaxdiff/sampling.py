@@ -1,13 +1,14 @@
 """From a trained model to many images: what `vmap`, devices and a progress bar add to `solvers.loop.sample`."""
 
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from jaxdiff import grids, model, parallel
+from jaxdiff.export.kept import kept
 from jaxdiff.model import Model
 from jaxdiff.solvers.loop import Solver, sample
 from jaxdiff.solvers.runge_kutta import heun
@@ -42,24 +43,22 @@ def drawer(
 
 def keys(key: Key, count: int) -> Key:
     """(count,) keys, the i-th fold_in(key, i)."""
-    return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, jnp.arange(count))
+    return _fold_in(key, np.arange(count))
 
 
-def mapper(fn: Callable, *, size: int = 60, name: str = 'evaluation') -> Callable:
+_fold_in = jax.jit(jax.vmap(jax.random.fold_in, in_axes=(None, 0)))
+
+
+def mapper(fn: Callable, *, size: int = 60, name: str = 'evaluation', recipe: Mapping[str, Any] | None = None) -> Callable:
     """`fn(shared, *example)`, written for one example, as `run(shared, *examples)` over every example, `size` at a time on all devices.
 
     Leaves of `examples` have a leading axis; results are numpy with the same one. Compiles once, whatever the number of examples; shows progress.
+    With a `recipe`, JSON that tells all that `fn` closes over, a second run with the same compilation cache does not trace it again (`export.kept`).
     """
-    mapped = parallel.shard(fn, parallel.make_mesh(), size=size)
+    mapped = parallel.shard(fn, parallel.make_mesh(), size=size, wrap=functools.partial(kept, recipe=recipe) if recipe else None)
 
     def run(shared: Any, *examples: Any) -> Any:
-        count = jax.tree.leaves(examples)[0].shape[0]
-        parts = []
-        with Progress(count, name=name) as progress:
-            for start in range(0, count, size):
-                rows = np.minimum(np.arange(start, start + size), count - 1)
-                parts.append(mapped(shared, *jax.tree.map(lambda leaf, rows=rows: leaf[rows], examples)))
-                progress.update(min(start + size, count))
-        return jax.tree.map(lambda *each: np.concatenate(each)[:count], *parts)
+        with Progress(jax.tree.leaves(examples)[0].shape[0], name=name) as progress:
+            return mapped(shared, *examples, told=progress.update)
 
     return run

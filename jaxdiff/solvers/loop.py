@@ -67,7 +67,7 @@ def sample(
         moved, x0 = moved.astype(x.dtype), x0.astype(x.dtype)
         return (moved, x0, memory), None if trace is None else trace(i, moved, x0)
 
-    pairs = jnp.arange(len(times) - 1), times[:-1], times[1:]
+    pairs = jnp.arange(times.shape[0] - 1), times[:-1], times[1:]
     (x, x0, _), kept = jax.lax.scan(move, (x, x, solver.init(x)), pairs, unroll=unroll)
     return Sample(x, x0, kept)
 
