@@ -29,8 +29,9 @@ def conv(x: Array, kernel: Array, stride: Sequence[int] | None = None) -> Array:
     """
     size = kernel.shape[:-2]
     stride = tuple(stride or (1,) * len(size))
-    if stride == size:  # patches do not overlap
-        return fold(x, size) @ kernel.reshape(-1, kernel.shape[-1])
+    if stride == size:  # patches that do not overlap
+        x, kernel = fold(x, size), kernel.reshape(*(1,) * len(size), -1, kernel.shape[-1])
+        size = stride = (1,) * len(size)
     return conv_p.bind(x[None], kernel, stride=stride, pads=tuple(((n - 1) // 2,) * 2 for n in size))[0]
 
 

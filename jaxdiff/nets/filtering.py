@@ -41,6 +41,8 @@ def plain(x: Array, kernel: Array, stride: Sequence[int], pads: Pads) -> Array:
 
 def conv(x: Array, kernel: Array, stride: Sequence[int], pads: Pads) -> Array:
     """`plain`, by (1) where that is faster."""
+    if pointwise(kernel.shape, stride):
+        return x @ kernel.reshape(kernel.shape[-2:])
     if pays(x, kernel.shape, stride, pads):
         return tiled(x, kernel, lambda v, u: conv(v, u, stride[1:], pads[1:]))
     if len(stride) < 3:
@@ -59,34 +61,39 @@ def to_input(g: Array, kernel: Array, stride: Sequence[int], pads: Pads, spatial
     g = lax.pad(g, jnp.zeros((), g.dtype), [(0, 0, 0), *apart, (0, 0, 0)]) if max(stride) > 1 else g
     size = kernel.shape[:-2]
     back = [(k - 1 - low, n + low - m) for k, (low, _), n, m in zip(size, pads, spatial, g.shape[1:-1], strict=True)]
-    flipped = jnp.flip(kernel, range(len(size))).swapaxes(-1, -2)
+    flipped = stored(jnp.flip(kernel, range(len(size))).swapaxes(-1, -2))
     return conv(g, flipped, (1,) * len(size), back)
 
 
 def to_kernel(x: Array, g: Array, stride: Sequence[int], pads: Pads, size: Sequence[int]) -> Array:
     """The transpose of `plain` in the kernel (*size, in, out)."""
     shape = (*size, x.shape[-1], g.shape[-1])
-    if pays(x, shape, stride, pads, gradient=True):
-        return tiled_to_kernel(x, g, lambda v, h: to_kernel(v, h, stride[1:], pads[1:], size[1:]))
-    if len(stride) == 1 or (len(stride) == 2 and max(stride) == 1):
-        return correlation(x, g, stride, pads, size)
+    if pointwise(shape, stride):
+        pixels = tuple(range(g.ndim - 1))
+        return jnp.tensordot(stored(x), stored(g), (pixels, pixels)).reshape(shape)
+    if pays(x, shape, stride, pads):
+        return tiled_to_kernel(x, g, pads[1:])
+    if len(stride) < 3:
+        return correlation(jnp.swapaxes(x, 0, -1), jnp.moveaxis(g, 0, -2), stride, pads, size)
     parts = shifts(padded(x, pads[0]), size[0], g.shape[1], stride[0])
     return jnp.stack([to_kernel(merged(part), merged(g), stride[1:], pads[1:], size[1:]) for part in parts])
 
 
 def correlation(x: Array, g: Array, stride: Sequence[int], pads: Pads, size: Sequence[int]) -> Array:
-    """`to_kernel` as a convolution whose batch are the channels of x and whose kernel is g: the fast form, in a loop too."""
-    axes = range(1, x.ndim - 1)
-    x, g = jnp.transpose(x, (x.ndim - 1, *axes, 0)), jnp.transpose(g, (*axes, 0, g.ndim - 1))
+    """`to_kernel` as a convolution whose batch are the channels of x (in, *spatial, N) and whose kernel is g (*spatial, N, out)."""
     if max(stride) > 1:
         g = lax.pad(g, jnp.zeros((), g.dtype), [*((0, 0, step - 1) for step in stride), (0, 0, 0), (0, 0, 0)])
     seen = [(low, k - 1 + m - n - low) for k, (low, _), n, m in zip(size, pads, x.shape[1:-1], g.shape[:-2], strict=True)]
-    y = plain(x, g, (1,) * len(stride), seen)
-    return jnp.transpose(y, (*axes, 0, y.ndim - 1))
+    return jnp.moveaxis(plain(x, g, (1,) * len(stride), seen), 0, -2)
 
 
-def pays(x: Array, shape: Sequence[int], stride: Sequence[int], pads: Pads, *, gradient: bool = False) -> bool:
-    """Whether (1), or with `gradient` (2), saves more in products than it costs in sums; found by measurement."""
+def pointwise(shape: Sequence[int], stride: Sequence[int]) -> bool:
+    """Whether a kernel of this shape sees one pixel, and every one: a product of matrices."""
+    return max(*shape[:-2], *stride) == 1
+
+
+def pays(x: Array, shape: Sequence[int], stride: Sequence[int], pads: Pads) -> bool:
+    """Whether (1) and (2) save more in products than they cost in sums; found by measurement."""
     *size, into, out = shape
     if x.dtype != jnp.float32 or size[0] != 3 or pads[0] != (1, 1) or max(stride) > 1 or len(size) == 1:
         return False
@@ -96,20 +103,22 @@ def pays(x: Array, shape: Sequence[int], stride: Sequence[int], pads: Pads, *, g
 
 def tiled(x: Array, kernel: Array, inner: Callable[[Array, Array], Array]) -> Array:
     """(1) along the first spatial axis of x; `inner` convolves over the others."""
-    values = jnp.einsum('ij,j...->i...', G.astype(x.dtype), kernel)
-    products = [inner(merged(combine(row, tiles(x))), u) for row, u in zip(B, values, strict=True)]
+    seen = tiles(stored(x))
+    products = [inner(merged(combine(row, seen)), combine(taps, kernel)) for row, taps in zip(B, G, strict=True)]
     y = jnp.stack([combine(row, products) for row in A], axis=1)
     count = -(-x.shape[1] // TILE)
     y = y.reshape(-1, count, *y.shape[1:])
     return y.reshape(y.shape[0], -1, *y.shape[3:])[:, : x.shape[1]]
 
 
-def tiled_to_kernel(x: Array, g: Array, inner: Callable[[Array, Array], Array]) -> Array:
-    """(2). What is convolved is stacked, which keeps the sums out of the transpositions that follow."""
-    outputs = tiles(g)[1:-1]
-    values = jnp.stack([merged(combine(row, tiles(x))) for row in B])
+def tiled_to_kernel(x: Array, g: Array, pads: Pads) -> Array:
+    """(2). All that is convolved is stacked and turned at once, which keeps the sums from being repeated by the turning."""
+    seen, outputs = tiles(stored(x)), tiles(stored(g))[1:-1]
+    values = jnp.stack([merged(combine(row, seen)) for row in B])
     slopes = jnp.stack([merged(combine(column, outputs)) for column in A.T])
-    return jnp.einsum('ij,i...->j...', G.astype(x.dtype), jnp.stack([inner(v, h) for v, h in zip(values, slopes, strict=True)]))
+    values, slopes = jnp.swapaxes(values, 1, -1), jnp.moveaxis(slopes, 1, -2)
+    products = [correlation(v, h, (1,) * len(pads), pads, (3,) * len(pads)) for v, h in zip(values, slopes, strict=True)]
+    return jnp.stack([combine(column, products) for column in G.T])
 
 
 def tiles(x: Array) -> list[Array]:
@@ -119,10 +128,15 @@ def tiles(x: Array) -> list[Array]:
     return [padded(x[:, :-1, -1], (1, 0)), *(x[:, :, p] for p in range(TILE)), padded(x[:, 1:, 0], (0, 1))]
 
 
-def combine(weights: np.ndarray, parts: Sequence[Array]) -> Array:
+def combine(weights: np.ndarray, parts: Sequence[Array] | Array) -> Array:
     """The weighted sum of parts."""
     terms = [part if weight == 1 else float(weight) * part for weight, part in zip(weights, parts, strict=True) if weight]
     return sum(terms[1:], terms[0])
+
+
+def stored(x: Array) -> Array:
+    """x, divided by ones that the compiler does not see through: it repeats sums in every place that reads them, divisions it does not."""
+    return x / jnp.where(jnp.isnan(x) & (x < 0), 2.0, 1.0)
 
 
 def shifts(x: Array, size: int, count: int, step: int) -> list[Array]:

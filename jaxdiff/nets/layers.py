@@ -44,6 +44,21 @@ class Conv(nn.Module):
         return y + per_channel(bias.astype(self.dtype), x)
 
 
+class Dense(nn.Module):
+    """W x + b for every pixel, as nn.Dense; its gradients are those of a convolution."""
+
+    features: int
+    dtype: str = 'float32'
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        kernel = self.param('kernel', nn.initializers.lecun_normal(), (x.shape[-1], self.features))
+        bias = self.param('bias', nn.initializers.zeros, (self.features,))
+        pixels = x.reshape(-1, x.shape[-1]).astype(self.dtype)
+        y = conv(pixels, kernel[None].astype(self.dtype)) + bias.astype(self.dtype)[None]
+        return y.reshape(*x.shape[:-1], self.features)
+
+
 def per_channel(values: Array, x: Array) -> Array:
     """values (channels,) with the axes of x, to be added to it or multiplied with it."""
     return values.reshape((1,) * (x.ndim - 1) + values.shape)

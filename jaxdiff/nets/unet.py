@@ -1,18 +1,22 @@
 """The U-Net of diffusion models, in one, two or three dimensions.
 
-    encoder, level l:  h <- block(h), attention; each result kept; then halve the resampled axes, widths[l] -> widths[l+1]
+    encoder, level l:  h <- block(h), attention; each result kept; then halve the resampled axes
     middle:            h <- block(h), attention, block(h)
-    decoder, level l:  h <- block(join(h, kept)), attention; then double the axes, widths[l] -> widths[l-1]
+    decoder, level l:  h <- block(join(h, kept)), attention; then double the axes
 
 With e the embedding of time and condition, `norm` includes the silu, and conv0 starts at zero:
 
     norm='add':        block(x) = skip(x) + conv0(norm(conv(norm(x)) + linear(e)))                        (1)
     norm='adaptive':   block(x) = skip(x) + conv0(norm(conv(norm(x)), scale and shift linear in e))       (2)
 
-The projections of attention and the output start at zero too: a new network returns exactly 0, a new block its skip path.
-After Ho, Jain & Abbeel 2020 ("Denoising diffusion probabilistic models") and Dhariwal & Nichol 2021 ("Diffusion models beat GANs");
-cheaper than theirs in that a decoder level has as many blocks as its encoder level, and that axes are halved by a convolution whose
-size is its stride and doubled by a 1x1 convolution and repetition.
+The projections of attention and the output start at zero too: a new network returns exactly 0, a new block its skip path. Two designs:
+
+    'ddpm'   what enters a level of the encoder is kept too, for one more block in the decoder; axes are halved by a convolution of size 3
+             and doubled by repetition and such a convolution; the middle always attends
+    'light'  cheaper: as many blocks in the decoder as in the encoder; axes are halved by a convolution whose size is its stride and
+             doubled by a 1x1 convolution and repetition, which change the width; the middle attends where the last level does
+
+After Ho, Jain & Abbeel 2020 ("Denoising diffusion probabilistic models"), and Dhariwal & Nichol 2021 ("Diffusion models beat GANs").
 """
 
 import itertools
@@ -33,6 +37,7 @@ class Block(nn.Module):
     features: int
     norm: str = 'add'
     groups: int | None = None
+    eps: float = 1e-5
     dropout: float = 0.0
     dtype: str = 'float32'
 
@@ -40,11 +45,11 @@ class Block(nn.Module):
     def __call__(self, x: Array, embedding: Array, dropout_key: Array | None = None) -> Array:
         adaptive = self.norm == 'adaptive'
         linear = nn.Dense(self.features * (2 if adaptive else 1), name='embedding')(nn.silu(embedding))
-        h = layers.Conv(self.features, dtype=self.dtype, name='conv_in')(layers.GroupNorm(self.groups, name='norm_in')(x))
-        norm = layers.GroupNorm(self.groups, name='norm_out')
+        h = layers.Conv(self.features, dtype=self.dtype, name='conv_in')(layers.GroupNorm(self.groups, eps=self.eps, name='norm_in')(x))
+        norm = layers.GroupNorm(self.groups, eps=self.eps, name='norm_out')
         h = norm(h, jnp.split(linear, 2)) if adaptive else norm(h + layers.per_channel(linear.astype(h.dtype), h))
         h = layers.dropout(h, self.dropout, dropout_key)
-        skip = x if x.shape[-1] == self.features else nn.Dense(self.features, dtype=self.dtype, name='skip')(x)
+        skip = x if x.shape[-1] == self.features else layers.Dense(self.features, self.dtype, name='skip')(x)
         return skip + layers.Conv(self.features, zero=True, dtype=self.dtype, name='conv_out')(h)
 
 
@@ -55,16 +60,17 @@ class Stage(nn.Module):
     heads: int = 0
     norm: str = 'add'
     groups: int | None = None
+    eps: float = 1e-5
     dropout: float = 0.0
     dtype: str = 'float32'
 
     @nn.compact
     def __call__(self, x: Array, embedding: Array, tokens: Array | None, dropout_key: Array | None) -> Array:
-        h = Block(self.features, self.norm, self.groups, self.dropout, self.dtype, name='block')(x, embedding, dropout_key)
+        h = Block(self.features, self.norm, self.groups, self.eps, self.dropout, self.dtype, name='block')(x, embedding, dropout_key)
         if self.heads:
-            h = layers.Attention(self.heads, self.groups, self.dtype, name='attention')(h)
+            h = layers.Attention(self.heads, self.groups, self.dtype, self.eps, name='attention')(h)
             if tokens is not None:
-                h = layers.Attention(self.heads, self.groups, self.dtype, name='cross_attention')(h, tokens)
+                h = layers.Attention(self.heads, self.groups, self.dtype, self.eps, name='cross_attention')(h, tokens)
         return h
 
 
@@ -77,15 +83,16 @@ class UNet(nn.Module):
     Attributes:
         channels: of the prediction.
         widths: channels at each resolution, the full one first.
-        blocks: residual blocks per resolution, in the encoder and again in the decoder.
-        attention: whether each resolution attends; the middle does where the last one does. () is nowhere.
-        heads: of attention.
+        blocks: residual blocks of the encoder at every resolution, or at each.
+        design: 'light' or 'ddpm', see above.
+        attention: whether each resolution attends. () is nowhere.
+        heads: of attention, or as many for each resolution.
         dims: number of spatial axes, 1 to 3.
-        patch: size (or size per axis) of the patches that become channels at the stem and pixels again at the head.
+        patch: size (or size per axis) of patches, which become channels at the stem and pixels again at the head.
         resample: which axes are halved, such as (True, True, False) to keep the depth, or one such tuple per halving; None is all.
         skip: 'concat', or 'average' of the two.
         norm: 'add', equation (1), or 'adaptive', equation (2).
-        groups: of the group norms; None is `layers.groups_of` the width.
+        groups, eps: of the group norms; None is `layers.groups_of` the width.
         learned_variance: whether to return a second set of channels.
         coordinates: whether the network sees the position of each pixel, -1 to 1 along each axis.
         labels: number of classes of `label`, 0 for none.
@@ -99,15 +106,17 @@ class UNet(nn.Module):
 
     channels: int
     widths: Sequence[int] = (32, 64, 96)
-    blocks: int = 2
+    blocks: int | Sequence[int] = 2
+    design: str = 'light'
     attention: Sequence[bool] = (False, False, True)
-    heads: int = 4
+    heads: int | Sequence[int] = 4
     dims: int = 2
     patch: int | Sequence[int] = 1
     resample: Sequence[bool] | Sequence[Sequence[bool]] | None = None
     skip: str = 'concat'
     norm: str = 'add'
     groups: int | None = None
+    eps: float = 1e-5
     learned_variance: bool = False
     coordinates: bool = False
     labels: int = 0
@@ -119,13 +128,17 @@ class UNet(nn.Module):
     dtype: str = 'float32'
 
     def __post_init__(self):
-        for name in ('widths', 'attention', 'patch', 'resample', 'remat'):
+        for name in ('widths', 'blocks', 'attention', 'heads', 'patch', 'resample', 'remat'):
             object.__setattr__(self, name, _tuples(getattr(self, name)))
-        for name in ('attention', 'remat'):
-            if len(getattr(self, name)) not in (0, len(self.widths)):
-                raise ValueError(f'UNet: {name}={getattr(self, name)} needs an entry for each of the widths {self.widths}, or ()')
-        if self.skip not in ('concat', 'average') or self.norm not in ('add', 'adaptive'):
-            raise ValueError(f"UNet: skip={self.skip!r} is 'concat' or 'average', norm={self.norm!r} is 'add' or 'adaptive'")
+        for name in ('blocks', 'attention', 'heads', 'remat'):
+            value = getattr(self, name)
+            if isinstance(value, tuple) and len(value) != len(self.widths) and (value or name in ('blocks', 'heads')):
+                raise ValueError(f'UNet: {name}={value} needs an entry for each of the widths {self.widths}')
+        for name, choices in (('design', ('light', 'ddpm')), ('skip', ('concat', 'average')), ('norm', ('add', 'adaptive'))):
+            if getattr(self, name) not in choices:
+                raise ValueError(f'UNet: {name}={getattr(self, name)!r} is one of {choices}')
+        if self.design == 'ddpm' and self.skip == 'average':
+            raise ValueError("UNet: skip='average' needs maps of one width, which design='ddpm' does not join")
         if self.tokens and not any(self.attention):
             raise ValueError('UNet: tokens are seen by attention, but no resolution attends')
         super().__post_init__()
@@ -142,6 +155,12 @@ class UNet(nn.Module):
         axes = self.resample or (True,) * self.dims
         each = axes if isinstance(axes[0], tuple) else (axes,) * halvings
         return [tuple(2 if halve else 1 for halve in level) for level in each]
+
+    @nn.nowrap
+    def _each(self, name: str) -> tuple[int, ...]:
+        """A field that may be one value for all resolutions, or () for nowhere, with an entry for each."""
+        value = getattr(self, name)
+        return value if isinstance(value, tuple) and value else (value or False,) * len(self.widths)
 
     @nn.nowrap
     def factor(self) -> tuple[int, ...]:
@@ -186,51 +205,55 @@ class UNet(nn.Module):
         return nn.vmap(UNet._example, variable_axes={'params': None}, split_rngs={'params': False})(self, arguments)
 
     def _example(self, arguments):
-        x, dropout_key = arguments['x'], arguments['dropout_key']
-        spatial = x.shape[:-1]
+        x, tokens, dropout_key = (arguments[name] for name in ('x', 'tokens', 'dropout_key'))
         embedding = self._embed(arguments['t'], arguments['label'], arguments['vector'])
-        tokens = arguments['tokens']
         if self.tokens:
             null = self.param('null_token', nn.initializers.normal(1.0), (1, self.tokens))
             tokens = null if tokens is None else jnp.where(jnp.isnan(tokens), null, tokens)
         keys = (None if dropout_key is None else jax.random.fold_in(dropout_key, n) for n in itertools.count())
 
-        def stage(name, level, h, attend=True):
-            kind = nn.remat(Stage) if self.remat and self.remat[level] else Stage
-            heads = self.heads if attend and self.attention and self.attention[level] else 0
-            make = kind(self.widths[level], heads, self.norm, self.groups, self.dropout, self.dtype, name=name)
-            return make(h, embedding, tokens, next(keys))
+        def stage(name, level, h, attend):
+            kind = nn.remat(Stage) if self._each('remat')[level] else Stage
+            heads = self._each('heads')[level] if attend else 0
+            fields = self.widths[level], heads, self.norm, self.groups, self.eps, self.dropout, self.dtype
+            return kind(*fields, name=name)(h, embedding, tokens, next(keys))
 
         def join(h, kept):
             return jnp.concatenate([h, kept], axis=-1) if self.skip == 'concat' else (h + kept) / 2
 
-        inputs = [x]
-        if self.image:
-            inputs += [_flagged(arguments['image'], (*spatial, self.image))]
-        if self.coordinates:
-            inputs += [layers.coordinates(spatial)]
-        h = layers.fold(jnp.concatenate(inputs, axis=-1), self.patches())
+        image = [_flagged(arguments['image'], (*x.shape[:-1], self.image))] if self.image else []
+        position = [layers.coordinates(x.shape[:-1])] if self.coordinates else []
+        h = layers.fold(jnp.concatenate([x, *image, *position], axis=-1), self.patches())
         h = layers.Conv(self.widths[0], dtype=self.dtype, name='stem')(h)
+        ddpm = self.design == 'ddpm'
+        levels = list(zip(range(len(self.widths)), self._each('blocks'), self._each('attention'), strict=True))
         kept = []
-        last = len(self.widths) - 1
-        strides = self.strides()
-        for level in range(last + 1):
-            if level:
-                stride = strides[level - 1]
-                h = layers.Conv(self.widths[level], stride, stride, dtype=self.dtype, name=f'halve_{level}')(h)
-            for n in range(self.blocks):
-                h = stage(f'encode_{level}_{n}', level, h)
+        for level, blocks, attend in levels:
+            h = self._halve(h, level) if level else h
+            kept += [h] if ddpm else []
+            for n in range(blocks):
+                h = stage(f'encode_{level}_{n}', level, h, attend)
                 kept.append(h)
-        h = stage('middle_0', last, h)
-        h = stage('middle_1', last, h, attend=False)
-        for level in reversed(range(last + 1)):
-            for n in range(self.blocks):
-                h = stage(f'decode_{level}_{n}', level, join(h, kept.pop()))
-            if level:
-                h = layers.nearest(nn.Dense(self.widths[level - 1], dtype=self.dtype, name=f'double_{level}')(h), strides[level - 1])
+        h = stage('middle_0', level, h, attend or ddpm)
+        h = stage('middle_1', level, h, False)
+        for level, blocks, attend in reversed(levels):
+            for n in range(blocks + ddpm):
+                h = stage(f'decode_{level}_{n}', level, join(h, kept.pop()), attend)
+            h = self._double(h, level) if level else h
         outputs = self.channels * (2 if self.learned_variance else 1) * math.prod(self.patches())
-        h = layers.Conv(outputs, zero=True, name='head')(layers.GroupNorm(self.groups, name='norm')(h))
+        h = layers.Conv(outputs, zero=True, name='head')(layers.GroupNorm(self.groups, eps=self.eps, name='norm')(h))
         return layers.unfold(h, self.patches())
+
+    def _halve(self, h, level):
+        stride = self.strides()[level - 1]
+        width, size = (self.widths[level - 1], None) if self.design == 'ddpm' else (self.widths[level], stride)
+        return layers.Conv(width, size, stride, dtype=self.dtype, name=f'halve_{level}')(h)
+
+    def _double(self, h, level):
+        stride, name = self.strides()[level - 1], f'double_{level}'
+        if self.design == 'ddpm':
+            return layers.Conv(self.widths[level], dtype=self.dtype, name=name)(layers.nearest(h, stride))
+        return layers.nearest(layers.Dense(self.widths[level - 1], self.dtype, name=name)(h), stride)
 
     def _embed(self, t, label, vector):
         width = 4 * self.widths[0]

@@ -60,6 +60,9 @@ def ddim(path: GaussianPath, *, eta: float | Array = 0.0) -> Solver:
         std = eta * bridge(path, x0, x, t, s)[1]
         eps = convert(path, x0, x, t, source='x0', target='eps')
         kept = jnp.sqrt(jnp.maximum(jnp.square(path.sigma(s)) - jnp.square(std), 0.0))
-        return path.alpha(s) * x0 + kept * eps + std * gaussian(key, x.shape), x0
+        moved = path.alpha(s) * x0 + kept * eps
+        if isinstance(eta, int | float) and eta == 0:  # noise that is drawn and multiplied by 0 costs as much as noise that is not
+            return moved, x0
+        return moved + std * gaussian(key, x.shape), x0
 
     return one_step(step)

@@ -16,6 +16,7 @@ ODD = {
     'line': (UNet(**SMALL, dims=1, patch=3, learned_variance=True, groups=2), (12,)),
     'image': (UNet(**{**SMALL, 'attention': ()}, skip='average', norm='adaptive', patch=(2, 1), coordinates=True), (4, 6)),
     'levels': (UNet(**{**SMALL, 'widths': (8, 8, 8), 'attention': ()}, resample=((True, False), (True, True))), (4, 2)),
+    'ddpm': (UNet(**SMALL | {'widths': (8, 8, 12), 'attention': ()}, design='ddpm', resample=((True, False), (True, True))), (4, 2)),
     'volume': (UNet(**SMALL, dims=3, resample=(True, True, False), learned_variance=True, remat=(False, True)), (4, 4, 3)),
 }
 
@@ -143,6 +144,25 @@ def test_parameter_count():
     assert sum(leaf.size for leaf in jax.tree.leaves(shapes)) == time + stem + encoder + middle + decoder + head
 
 
+def test_parameter_count_of_ddpm():
+    """Level 0 keeps what enters it and one block, level 1 what enters it, halved at the width of level 0, and two; only level 0 attends."""
+    dense = lambda inputs, outputs, size=1: size * inputs * outputs + outputs
+    norm = lambda width: 2 * width
+    conv = lambda inputs, outputs: dense(inputs, outputs, 9)
+    skip = lambda inputs, outputs: 0 if inputs == outputs else dense(inputs, outputs)
+    block = lambda inputs, outputs: (
+        norm(inputs) + conv(inputs, outputs) + dense(16, outputs) + norm(outputs) + conv(outputs, outputs) + skip(inputs, outputs)
+    )
+    attention = lambda width: norm(width) + 4 * dense(width, width)
+    outside = dense(4, 16) + dense(16, 16) + conv(3, 4) + norm(4) + conv(4, 2)
+    encoder = block(4, 4) + attention(4) + conv(4, 4) + block(4, 6) + block(6, 6)
+    middle = 2 * block(6, 6) + attention(6)
+    decoder = 2 * block(6 + 6, 6) + block(6 + 4, 6) + conv(6, 6) + block(6 + 4, 4) + block(4 + 4, 4) + 2 * attention(4)
+    net = UNet(2, widths=(4, 6), blocks=(1, 2), heads=(1, 2), attention=(True, False), design='ddpm')
+    shapes = jax.eval_shape(net.init, jax.random.key(0), jnp.zeros((1, 8, 8, 3)), jnp.zeros(1))
+    assert sum(leaf.size for leaf in jax.tree.leaves(shapes)) == outside + encoder + middle + decoder
+
+
 def test_bfloat16_is_near_float32():
     low, full = UNet(**SMALL, dtype='bfloat16'), UNet(**SMALL)
     params = jit(full.init)(jax.random.key(0), jnp.zeros((1, 4, 4, 2)), jnp.zeros(1))
@@ -195,5 +215,11 @@ def test_refusals():
         UNet(1, widths=(4, 4), attention=(True,))
     with pytest.raises(ValueError, match='tokens'):
         UNet(1, widths=(4, 4), attention=(False, False), tokens=3)
-    with pytest.raises(ValueError, match='concat'):
-        UNet(1, skip='add')
+    for entries in ({'blocks': ()}, {'heads': (1, 2)}, {'remat': (True,)}):
+        with pytest.raises(ValueError, match=next(iter(entries))):
+            UNet(1, **entries)
+    for word in ('design', 'skip', 'norm'):
+        with pytest.raises(ValueError, match=f"{word}='plain'"):
+            UNet(1, **{word: 'plain'})
+    with pytest.raises(ValueError, match='average'):
+        UNet(1, design='ddpm', skip='average')
