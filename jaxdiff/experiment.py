@@ -6,6 +6,7 @@ A script owns its `Config`, `PRESETS` and `run(config)`; `main` adds the command
 
 import dataclasses
 import sys
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,8 +16,9 @@ import jax
 import numpy as np
 from absl import app, flags, logging
 
-from jaxdiff import model, parallel, plans, report
+from jaxdiff import model, parallel, plans, processes, report
 from jaxdiff.clock import Clock
+from jaxdiff.export.bill import Job
 from jaxdiff.training.loop import Interrupted
 from jaxdiff.types import UserError
 from jaxdiff.workdir import Workdir, digest, environment, open_workdir, peak_memory, settings_of, write_json
@@ -76,22 +78,25 @@ def main(config_class: type[Config], presets: Mapping[str, Mapping[str, Any]], r
     for field in fields:
         _define(field)
 
-    def parse(argv: Sequence[str]) -> Config:
+    def parse(argv: Sequence[str]) -> Config | UserError:  # an error is told once all processes are there to hear it
         try:
             rest = flags.FLAGS(argv)
             if len(rest) > 1:
                 raise UserError(f'{rest[1]}: not a flag; flags are written --name=value')
             given = {field.name: _read(field, flags.FLAGS[field.name].value) for field in fields if flags.FLAGS[field.name].present}
-            config = configure(config_class, presets, **given)
+            return configure(config_class, presets, **given)
         except (flags.Error, UserError) as error:
-            _stop(str(error).splitlines()[0])
-        return config
+            flags.FLAGS.mark_as_parsed()
+            return UserError(str(error).splitlines()[0])
 
-    def start(config: Config) -> None:
+    def start(config: Config | UserError) -> None:
         try:
-            parallel.use_cores()
-            parallel.initialize()
             logging.set_verbosity(logging.WARNING)  # libraries tell every file they open
+            parallel.use_cores()
+            processes.initialize()
+            if isinstance(config, UserError):
+                raise config
+            processes.hush()
             if config.compilation_cache:
                 jax.config.update('jax_compilation_cache_dir', config.compilation_cache)
                 jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.5)
@@ -99,12 +104,15 @@ def main(config_class: type[Config], presets: Mapping[str, Mapping[str, Any]], r
         except UserError as error:
             _stop(str(error))
         except (Interrupted, KeyboardInterrupt) as error:
-            print(str(error) or 'interrupted', file=sys.stderr)
-            sys.exit(130)
+            processes.end(str(error) or 'interrupted', 130)
         except OSError as error:
             if error.filename is None:
                 raise
             _stop(f'{error.filename}: {error.strerror}; choose a place that can be read and written')
+        except Exception:
+            if not processes.several():
+                raise
+            processes.end(traceback.format_exc(), 1)
         if config.check and not (result or {}).get('passed', True):
             sys.exit(1)
 
@@ -162,8 +170,7 @@ def _check(field: dataclasses.Field, value: Any) -> None:
 
 
 def _stop(line: str) -> None:
-    print(f'{Path(sys.argv[0]).name}: {line}', file=sys.stderr)
-    sys.exit(2)
+    processes.end(f'{Path(sys.argv[0]).name}: {line}', 2)
 
 
 # ---- a run
@@ -181,18 +188,23 @@ def run(
     evaluations: int = 3,
     save_every: int = 500,
     nfe: int | None = None,
+    sketch: Callable[[Any], Any] | None = None,
+    jobs: Callable[[Any, Sequence[plans.Plan]], Sequence[Job]] = lambda config, todo: (),
 ) -> dict[str, Any]:
     """Open the data, train what `plan(config, data)` asks for, evaluate, and write the workdir; returns what result.json holds.
 
     `evaluate(config, models, data, seed)` is called for `evaluations` seeds; a bar holds for the mean less one standard deviation (on the side that
     counts). `nfe` is how often the network is called for one image. `show(config, models, data, folder)` makes the sections of the page, once.
+    A dry run tells instead what the plans and `jobs(config, plans)`, the rest of the run, would cost, of data of which `sketch(config)` knows
+    the shapes.
     """
+    if config.dry_run:
+        todo = tuple(plan(config, (sketch or open_data)(config)))
+        return plans.forecast(todo, jobs(config, todo))
     clock = Clock()
     data = open_data(config)
     clock.lap('data')
     todo = tuple(plan(config, data))
-    if config.dry_run:
-        return plans.forecast(todo)
     folder = open_workdir(config, data.manifest, name=name.rpartition('/')[2])
     cache = Path(config.models) if config.models and not config.retrain else None
     trained = plans.train(todo, folder, seed=config.seed, save_every=save_every, cache=cache)
@@ -267,7 +279,11 @@ def verdict(seen: Sequence[Evaluation], bars: Sequence[Bar]) -> dict[str, Any]:
 
 
 def conclude(folder: Workdir, result: Mapping[str, Any], sections: Sequence[report.Section], *, receipts: str = '') -> None:
-    """Write result.json and report.html, say how it went, and with `receipts` file the aggregate there."""
+    """Write result.json and report.html, say how it went, and with `receipts` file the aggregate there: process 0, while the others wait."""
+    processes.first(lambda: _write(folder, result, sections, receipts))
+
+
+def _write(folder: Workdir, result: Mapping[str, Any], sections: Sequence[report.Section], receipts: str) -> None:
     write_json(folder.root / 'result.json', result)
     report.page(folder.root / 'report.html', title=f'{result["system"]}, {result["preset"]} preset', sections=sections, result=result)
     if receipts:

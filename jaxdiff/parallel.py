@@ -1,14 +1,16 @@
 """Devices: one mesh with a 'data' and an 'fsdp' axis, one rule for where arrays live, and runners for maps over examples.
 
 Training is `jit` with shardings: the batch is split over both axes, large parameters over 'fsdp', and the compiler adds the
-collectives. Samplers and evaluation are maps over examples without any communication; `shard` and `pmap` run those.
+collectives, which `collectives` counts. Samplers and evaluation are maps over examples without any communication; `shard` and `pmap` run those.
 The mesh's axes are Auto: with jax's default, Explicit axes, networks that reshape between axes (attention) do not trace.
 """
 
 import contextlib
+import math
 import os
+import re
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -39,15 +41,24 @@ def cores() -> int:
 
 
 def make_mesh(data: int = -1, fsdp: int = 1, *, batch: int | None = None) -> Mesh:
-    """A (data, fsdp) mesh over all processes' devices; `data=-1` takes all that are left, less where `batch` does not divide by them."""
-    devices = jax.devices()
+    """A (data, fsdp) mesh over equally many devices of every process.
+
+    `data=-1` takes all that are left, less where `batch` does not divide by them. Raises `UserError` where there is no such mesh.
+    """
+    total, hosts = jax.device_count(), jax.process_count()
     if data == -1:
-        data = len(devices) // fsdp
-        while batch and data > 1 and batch % (data * fsdp):
+        data = total // fsdp
+        while batch and data > 1 and (batch % (data * fsdp) or data * fsdp % hosts):
             data -= 1
-    if not 1 <= data * fsdp <= len(devices):
-        raise UserError(f'a mesh of {data} x {fsdp} (data x fsdp) does not fit {len(devices)} devices; choose fewer')
-    return jax.make_mesh((data, fsdp), AXES, axis_types=(AxisType.Auto,) * 2, devices=devices[: data * fsdp])
+    count = data * fsdp
+    if not 1 <= count <= total:
+        raise UserError(f'a mesh of {data} x {fsdp} (data x fsdp) does not fit {total} devices; choose fewer')
+    if count % hosts:
+        raise UserError(
+            f'a mesh of {data} x {fsdp} (data x fsdp) cannot be shared by {hosts} processes; choose --batch and --fsdp to be multiples'
+        )
+    devices = [device for host in range(hosts) for device in jax.local_devices(host)[: count // hosts]] if count < total else jax.devices()
+    return jax.make_mesh((data, fsdp), AXES, axis_types=(AxisType.Auto,) * 2, devices=devices)
 
 
 def state_shardings(mesh: Mesh, state: Any, *, smallest: int = 2**14) -> Any:
@@ -79,17 +90,55 @@ def place_batch(mesh: Mesh, batch: Any) -> Any:
     return jax.tree.map(place, batch)
 
 
-def shard(fn: Callable, mesh: Mesh, *, size: int | None = None) -> Callable:
+def whole(loss: Callable, mesh: Mesh) -> Callable:
+    """`loss(params, ...)` that puts its parameters together before it uses them.
+
+    Left to itself the compiler splits some activations like the parameters they meet, and then moves activations, which grow with the batch. So
+    each large parameter moves once, and while a step runs a device holds all parameters beside its share of the state.
+    """
+    if mesh.shape['fsdp'] == 1:
+        return loss
+    together = NamedSharding(mesh, PartitionSpec())
+    return lambda params, *rest: loss(jax.lax.with_sharding_constraint(params, together), *rest)
+
+
+class Traffic(NamedTuple):
+    """How often a collective is called, and the bytes of its results on one device."""
+
+    calls: int
+    bytes: int
+
+
+def collectives(compiled: jax.stages.Compiled) -> dict[str, Traffic]:
+    """What a compiled program says between devices: 'all-reduce', 'all-gather', 'reduce-scatter', 'all-to-all', 'collective-permute'.
+
+    Read from the optimised program; what stands in a loop counts once.
+    """
+    found = {}
+    names = 'all-reduce|all-gather|reduce-scatter|all-to-all|collective-permute|collective-broadcast'
+    for results, name, started in re.findall(rf'= (.*?) ({names})(-start)?\(', compiled.as_text()):
+        sizes = [
+            math.prod(map(int, shape.split(',') if shape else ())) * max(int(bits or 8) // 8, 1)
+            for bits, shape in re.findall(r'(?:[a-z]+?(\d+)\w*|pred)\[([\d,]*)\]', results)
+        ]
+        if started and name != 'all-reduce':  # its tuple begins with what goes in
+            sizes = sizes[len(sizes) // 2 :]
+        before = found.get(name, Traffic(0, 0))
+        found[name] = Traffic(before.calls + 1, before.bytes + sum(sizes))
+    return found
+
+
+def shard(fn: Callable, mesh: Mesh, *, size: int | None = None, wrap: Callable[[Callable], Callable] | None = None) -> Callable:
     """`fn(shared, *example) -> result`, written for one example, as `run(shared, *examples)` over many, split over the mesh.
 
     `shared` (parameters) goes whole to every device; every leaf of `examples` is (B, ...), keys included. B is arbitrary: examples
     are padded to a multiple of the devices, and the results, numpy with a leading B, cut again. With `size` they go through in parts
-    of that many, so that a long evaluation compiles once and fits in memory. In a run of several processes each maps its own
-    examples on its own devices.
+    of that many, so that a long evaluation compiles once and fits in memory; `told(n)`, an option of `run`, hears after each how many are done.
+    In a run of several processes all must call `run`, with the same examples: each maps a part of them, and all get the results of all.
     """
     local = mesh.local_mesh
     split = NamedSharding(local, PartitionSpec(AXES))
-    mapped = jax.jit(over_examples(fn), out_shardings=split)
+    mapped = jax.jit((wrap or (lambda fn: fn))(over_examples(fn)), out_shardings=split)
     return in_parts(lambda shared, examples: mapped(shared, jax.device_put(examples, split)), local, size)
 
 
@@ -110,16 +159,22 @@ def over_examples(fn: Callable) -> Callable:
 
 
 def in_parts(mapped: Callable, local: Mesh, size: int | None) -> Callable:
-    """Cut examples into parts of `size` rounded up to a multiple of the devices, repeat the last example where one is not full, join."""
+    """Cut examples into parts of `size` rounded up to a multiple of the devices, repeat the last example where one is not full, join.
 
-    def run(shared, *examples):
+    Every process takes its share of each part, in their order.
+    """
+    hosts, host = jax.process_count(), jax.process_index()
+
+    def run(shared, *examples, told=lambda done: None):
         shared = jax.tree.map(lambda leaf: jax.device_put(localise(leaf), NamedSharding(local, PartitionSpec())), shared)
         count = jax.tree.leaves(examples)[0].shape[0]
-        part = -(-(size or count) // local.size) * local.size
+        share = -(-(size or count) // (hosts * local.size)) * local.size
         results = []
-        for start in range(0, count, part):
-            rows = np.minimum(np.arange(start, start + part), count - 1)
-            results.append(jax.device_get(mapped(shared, jax.tree.map(lambda leaf, rows=rows: leaf[rows], examples))))
+        for start in range(0, count, hosts * share):
+            rows = np.minimum(start + host * share + np.arange(share), count - 1)
+            own = jax.device_get(mapped(shared, jax.tree.map(lambda leaf, rows=rows: leaf[rows], examples)))
+            results.append(multihost_utils.process_allgather(own, tiled=True) if hosts > 1 else own)
+            told(min(start + hosts * share, count))
         return jax.tree.map(lambda *parts: np.concatenate(parts)[:count], *results)
 
     return run
@@ -130,29 +185,3 @@ def localise(leaf: Any) -> Any:
     if not isinstance(leaf, jax.Array) or leaf.is_fully_addressable:
         return leaf
     return leaf.addressable_data(0) if leaf.is_fully_replicated else multihost_utils.process_allgather(leaf, tiled=True)
-
-
-def initialize() -> None:
-    """Join the other processes of this run, if the environment tells of any: call it before JAX starts. One process: nothing happens.
-
-    Read are JAX_COORDINATOR_ADDRESS (host:port of process 0) with JAX_NUM_PROCESSES and JAX_PROCESS_ID, or what SLURM's `srun` and
-    Open MPI's `mpirun` set, or the worker list of a TPU pod.
-    """
-    address = os.environ.get('JAX_COORDINATOR_ADDRESS')
-    if jax.distributed.is_initialized():
-        return
-    if address:
-        count = from_environment('JAX_NUM_PROCESSES')
-        if count > 1:
-            jax.distributed.initialize(address, count, from_environment('JAX_PROCESS_ID'))
-        return
-    launched = max(from_environment(name, '1') for name in ('SLURM_STEP_NUM_TASKS', 'OMPI_COMM_WORLD_SIZE'))
-    if launched > 1 or ',' in os.environ.get('TPU_WORKER_HOSTNAMES', ''):
-        jax.distributed.initialize()
-
-
-def from_environment(name: str, default: str = '') -> int:
-    value = os.environ.get(name, default)
-    if not value.isdecimal():
-        raise UserError(f'{name}={value!r} in the environment: expected a whole number; set it, or unset JAX_COORDINATOR_ADDRESS')
-    return int(value)

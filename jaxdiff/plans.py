@@ -11,10 +11,12 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import NamedSharding, PartitionSpec
 
-from jaxdiff import losses, model, parallel, weights
+from jaxdiff import losses, model, parallel, processes, weights
 from jaxdiff.data import loader
 from jaxdiff.data.source import Source
+from jaxdiff.export import bill
 from jaxdiff.model import Model
 from jaxdiff.training import checkpoint, optimizer, stages
 from jaxdiff.training.state import TrainState, init_state, state_digest
@@ -104,8 +106,8 @@ def denoiser(
     data = functools.partial(
         _batches, source, batch, seed=seed, augment=augment, process_index=jax.process_index(), process_count=jax.process_count()
     )
-    stage = stages.Stage(name, init, make_step(loss, adam, ema=ema, accumulate=accumulate), data, steps)
-    finish = lambda state: blank._replace(params=jax.device_get(state.ema))
+    stage = stages.Stage(name, init, make_step(parallel.whole(loss, mesh), adam, ema=ema, accumulate=accumulate), data, steps)
+    finish = lambda state: blank._replace(params=jax.device_get(jax.tree.map(parallel.localise, state.ema)))
     return Plan(stage, recipe, blank, mesh, finish)
 
 
@@ -119,23 +121,27 @@ def train(plans: Sequence[Plan], folder: Workdir, *, seed: int, cache: Path | No
     for plan in plans:
         name, stem = plan.stage.name, folder.root / plan.stage.name
         kept = cache and cache / digest(plan.recipe)
-        if kept and kept.with_suffix('.npz').exists():
+        if kept and processes.first(kept.with_suffix('.npz').exists):
             print(f'{name}: trained before by the same recipe, taken from {kept}.npz')
             found = model.load(kept)
-            model.save(found, stem)
+            processes.first(lambda found=found, stem=stem: model.save(found, stem))
             done[name] = Trained(found, found.card['state_digest'])
             continue
-        model.save_card(plan.blank, stem)
+        processes.first(lambda plan=plan, stem=stem: model.save_card(plan.blank, stem))
         shardings, place = functools.partial(parallel.state_shardings, plan.mesh), functools.partial(parallel.place_batch, plan.mesh)
         states = stages.train([plan.stage], folder.root, jax.random.key(seed), shardings=shardings, place=place, **options)
         seen = state_digest(states[name])
         trained = plan.finish(states[name])
         trained = trained._replace(card={**trained.card, 'recipe': plan.recipe, 'state_digest': seen})
         for where in (stem, kept) if kept else (stem,):
-            where.parent.mkdir(parents=True, exist_ok=True)
-            model.save(trained, where)
+            processes.first(lambda trained=trained, where=where: _save(trained, where))
         done[name] = Trained(trained, seen)
     return done
+
+
+def _save(trained: Model, where: Path) -> None:
+    where.parent.mkdir(parents=True, exist_ok=True)
+    model.save(trained, where)
 
 
 def unfinished(root: Path, name: str) -> Model:
@@ -151,15 +157,28 @@ def unfinished(root: Path, name: str) -> Model:
     return blank._replace(params=jax.device_get(state.ema))
 
 
-def forecast(plans: Sequence[Plan]) -> dict[str, Any]:
-    """Print what each plan would train, without training: parameters, steps, and the memory that the training state alone takes."""
-    told = {}
-    for plan in plans:
-        numbers = model.count(model.shapes(plan.blank))
-        told[plan.stage.name] = {'parameters': numbers, 'steps': plan.stage.steps, 'state_bytes': 16 * numbers}
-        state = f'{16 * numbers / 2**20:,.0f} MiB of training state before activations'
-        print(f'{plan.stage.name}: {numbers:,} parameters, {plan.stage.steps:,} steps, {state}')
-    return told
+def forecast(plans: Sequence[Plan], jobs: Sequence[bill.Job] = ()) -> dict[str, Any]:
+    """Print what training the plans, and the `jobs` around it, would cost on these devices, without doing any of it; the same as JSON."""
+    told = {'parameters': {plan.stage.name: model.count(model.shapes(plan.blank)) for plan in plans}}
+    for name, numbers in told['parameters'].items():
+        print(f'{name}: {numbers:,} parameters')
+    return {**told, **bill.bill([*map(training, plans), *jobs])}
+
+
+def training(plan: Plan) -> bill.Job:
+    """The steps of a plan's training; of its data the first batch is looked at."""
+    stage, mesh = plan.stage, plan.mesh
+    stream = stage.data(0)
+    batch = next(stream)
+    stream.close()
+    state = jax.eval_shape(stage.init, jax.random.key(0))
+    places, split = parallel.state_shardings(mesh, state), NamedSharding(mesh, PartitionSpec(parallel.AXES))
+    state = jax.tree.map(lambda leaf, place: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place), state, places)
+    ways = jax.process_count()
+    batch = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((ways * leaf.shape[0], *leaf.shape[1:]), leaf.dtype, sharding=split), batch)
+    step = jax.jit(stage.step, donate_argnums=0, out_shardings=(places, None))
+    dtype = plan.blank.network.get('dtype', 'float32')
+    return bill.Job(f'training step of {stage.name}', step, (state, batch), stage.steps, dtype=dtype, run=False)
 
 
 def _name(function: Callable | None) -> str | None:

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 import jax
 
+from jaxdiff import processes
 from jaxdiff.data import source
 from jaxdiff.types import UserError
 
@@ -33,9 +34,10 @@ ASIDE = (
 
 
 class Workdir(NamedTuple):
-    """The folder and its parts."""
+    """The folder and its parts. Pictures and outputs of other processes than the first go to a `scratch` that is thrown away."""
 
     root: Path
+    scratch: Path | None = None
 
     @property
     def checkpoints(self) -> Path:
@@ -43,22 +45,29 @@ class Workdir(NamedTuple):
 
     @property
     def outputs(self) -> Path:
-        return self.root / 'outputs'
+        return (self.scratch or self.root) / 'outputs'
 
     @property
     def figures(self) -> Path:
-        return self.root / 'figures'
+        return (self.scratch or self.root) / 'figures'
 
 
 def open_workdir(config: Any, manifest: Mapping[str, Any], *, name: str) -> Workdir:
     """Make the folder `config.workdir` (by default the first free of runs/<name>, runs/<name>-2, ...), or with `config.resume` return to it.
 
-    Raises `UserError` where the folder holds another run, was made with other flags, or saw other data.
+    Process 0 checks and writes for all. Raises `UserError` where the folder holds another run, was made with other flags, or saw other data.
     """
+    root, seen = processes.first(lambda: (str(_enter(config, manifest, name)), digest(manifest)))
+    if seen != digest(manifest):
+        raise UserError(f'{root}: process {jax.process_index()} finds other data than process 0; give every process the same files')
+    folder = Workdir(Path(root), processes.scratch() if jax.process_index() else None)
+    for part in (folder.outputs, folder.figures):
+        part.mkdir(exist_ok=True)
+    return folder
+
+
+def _enter(config: Any, manifest: Mapping[str, Any], name: str) -> Path:
     root = Path(config.workdir) if config.workdir else _default(name, config.resume)
-    folder = Workdir(root)
-    if jax.process_index():  # process 0 checks and writes for all
-        return folder
     settings = {name: value for name, value in _plain(dataclasses.asdict(config)).items() if name not in ASIDE}
     seen = digest(manifest)
     if (root / 'config.json').exists():
@@ -83,9 +92,7 @@ def open_workdir(config: Any, manifest: Mapping[str, Any], *, name: str) -> Work
     root.mkdir(parents=True, exist_ok=True)
     if not (root / 'config.json').exists():
         write_json(root / 'config.json', {'config': settings, 'data': seen, 'manifest': manifest, **environment()})
-    for part in (folder.outputs, folder.figures):
-        part.mkdir(exist_ok=True)
-    return folder
+    return root
 
 
 def _default(name: str, resume: bool) -> Path:
@@ -129,7 +136,7 @@ def environment() -> dict[str, Any]:
 
 def peak_memory() -> int:
     """Bytes at the highest moment so far: of the accelerator where it says, of the process otherwise."""
-    statistics = jax.devices()[0].memory_stats() or {}
+    statistics = jax.local_devices()[0].memory_stats() or {}
     resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == 'darwin' else 1024)
     return int(statistics.get('peak_bytes_in_use', resident))
 

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from jax.sharding import PartitionSpec
+from jax.sharding import NamedSharding, PartitionSpec
 
 import jaxdiff
 from jaxdiff import grids, losses, parallel, paths, predict
@@ -209,15 +209,52 @@ def test_every_core_is_a_device_unless_the_user_chose():
     assert python(code, XLA_FLAGS='--xla_force_host_platform_device_count=3') == ['3', '3']
 
 
-def test_one_process_initialises_nothing(monkeypatch):
-    parallel.initialize()
-    monkeypatch.setenv('JAX_COORDINATOR_ADDRESS', 'host:1')
-    monkeypatch.setenv('JAX_NUM_PROCESSES', '1')
-    parallel.initialize()
-    assert jax.process_count() == 1
-    monkeypatch.setenv('JAX_NUM_PROCESSES', 'two')
-    with pytest.raises(UserError, match="JAX_NUM_PROCESSES='two'"):
-        parallel.initialize()
+@pytest.mark.parametrize(
+    ('shape', 'expected'),
+    [
+        ('data', {'all-reduce': 1}),  # all gradients, loss and metrics at once
+        ('data x fsdp', {'all-gather': 2, 'all-reduce': 2}),  # each of the split parameters once; gradients, then their norm
+    ],
+)
+def test_collectives_of_a_step(shape, expected):
+    """Each parameter and each gradient moves once, and no activation does."""
+    mesh, state = parallel.make_mesh(*MESHES[shape]), jax.eval_shape(init, jax.random.key(0))
+    places = parallel.state_shardings(mesh, state, smallest=256)
+    batch = {'image': jax.ShapeDtypeStruct((16, 8, 8, 1), jnp.float32, sharding=NamedSharding(mesh, PartitionSpec(parallel.AXES)))}
+    like = jax.tree.map(lambda leaf, place: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place), state, places)
+    step = make_step(parallel.whole(LOSS, mesh), OPTIMIZER)
+    found = parallel.collectives(jax.jit(step, donate_argnums=0, out_shardings=(places, None)).lower(like, batch).compile())
+    assert {name: traffic.calls for name, traffic in found.items()} == expected
+    bytes_of = lambda leaves: sum(leaf.size * leaf.dtype.itemsize for leaf in leaves)
+    gradients = bytes_of(jax.tree.leaves(state.params))
+    assert gradients <= found['all-reduce'].bytes <= gradients + 64  # and a few scalars
+    split = [
+        leaf for leaf, place in zip(*map(jax.tree.leaves, (state.params, places.params)), strict=True) if not place.is_fully_replicated
+    ]
+    assert len(split) == expected.get('all-gather', 0)
+    assert found.get('all-gather', parallel.Traffic(0, 0)).bytes == bytes_of(split)
+
+
+def test_collectives_are_read_from_any_back_end():
+    class Program:
+        as_text = lambda self: (
+            """
+  %a = (f32[8,2]{1,0}, f32[]) all-reduce(%x, %y), replica_groups={}
+  %s = (bf16[2]{0}, bf16[16]{0}) all-gather-start(%p), dimensions={0}
+  %d = bf16[16]{0} all-gather-done(%s)
+  %q = pred[4]{0} all-to-all(%r)
+"""
+        )
+
+    assert parallel.collectives(Program()) == {'all-reduce': (1, 68), 'all-gather': (1, 32), 'all-to-all': (1, 4)}
+
+
+def test_sampling_says_nothing(trained):
+    mesh = parallel.make_mesh()
+    split = NamedSharding(mesh, PartitionSpec(parallel.AXES))
+    keys, x = jax.device_put(jax.tree.map(lambda leaf: leaf[:8], noise(8)), split)
+    sampler = jax.jit(jax.vmap(draw, in_axes=(None, 0, 0)), out_shardings=split)
+    assert parallel.collectives(sampler.lower(trained['data'][1].ema, keys, x).compile()) == {}
 
 
 def test_no_collective_is_written_by_hand():

@@ -7,6 +7,7 @@ The folder is $JAXDIFF_CACHE, else jaxdiff in $XDG_CACHE_HOME or ~/.cache.
 
 import os
 import sys
+import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -55,7 +56,7 @@ def _open(path: Path) -> np.ndarray | None:
 
 
 def _write(path: Path, indices: range, make, title: str) -> None:
-    partial = path.with_suffix(f'.{os.getpid()}.partial')
+    partial = path.with_suffix(f'.{uuid.uuid4().hex}.partial')  # processes of several hosts may share a number
     try:
         table = _fill(lambda dtype, size: np.lib.format.open_memmap(partial, 'w+', dtype, (size,)), indices, make, title)
         table.flush()

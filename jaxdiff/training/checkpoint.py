@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 
 import jax
 import orbax.checkpoint as ocp
-from jax.experimental import multihost_utils
 
+from jaxdiff import processes
 from jaxdiff.training.state import state_digest
 from jaxdiff.types import UserError
 
@@ -62,13 +62,13 @@ def restore(folder: str | Path, like: Any) -> Any | None:
     """
     folder = Path(folder).absolute()
     failures: dict[int, Exception] = {}
-    for step in reversed(steps(folder)):
+    for step in reversed(processes.first(lambda: steps(folder))):
         try:
             state = read(folder / str(step), like)
         except Exception as error:
             failures[step] = error
             continue
-        for passed, error in failures.items():
+        for passed, error in failures.items() if jax.process_index() == 0 else ():
             print(f'checkpoint {passed} in {folder} is unreadable, going back to {step} ({first_line(error)})', file=sys.stderr, flush=True)
         return state
     # that one of many is of another architecture is damage; that none is of this one is a mistake
@@ -92,14 +92,25 @@ def steps(folder: str | Path) -> list[int]:
 
 
 def read(path: Path, like: Any) -> Any:
-    """One checkpoint, compared with its digest. Raises whatever reading raises, ValueError for a damaged state."""
-    with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as reader:
-        about = reader.restore(path, args=ocp.args.Composite(about=ocp.args.JsonRestore()))['about']
-        compare(path.parent, about['leaves'], leaves(like))
-        state = reader.restore(path, args=ocp.args.Composite(state=ocp.args.StandardRestore(jax.tree.map(abstract, like))))['state']
-    if state_digest(state) != about['digest']:
+    """One checkpoint, compared with its digest. Raises whatever reading raises, on this process or another, ValueError for a damaged state."""
+    state = digest = failure = None
+    try:
+        state, digest = load(path, like)
+    except Exception as error:
+        failure = error
+    processes.agree(failure)
+    if state_digest(state) != digest:
         raise ValueError('its contents do not match its digest')
     return state
+
+
+def load(path: Path, like: Any) -> tuple[Any, str]:
+    """What this process holds of a checkpoint, and the digest of the whole: waits for no other process, which may fail where this one does not."""
+    with contextlib.closing(ocp.CompositeCheckpointHandler()) as reader:
+        get = lambda **what: reader.restore(path, args=ocp.args.Composite(**what))
+        about = get(about=ocp.args.JsonRestore())['about']
+        compare(path.parent, about['leaves'], leaves(like))
+        return get(state=ocp.args.StandardRestore(jax.tree.map(abstract, like)))['state'], about['digest']
 
 
 def compare(folder: Path, saved: Mapping[str, list], wanted: Mapping[str, list]) -> None:
@@ -125,12 +136,13 @@ def abstract(leaf: Any) -> jax.ShapeDtypeStruct:
 
 def set_aside(folder: Path, step: int) -> bool:
     """Rename checkpoints at or beyond `step`: a run that stands at `step` could not read them, and writes them again."""
-    stale = [later for later in steps(folder) if later >= step]
-    if stale:
-        if jax.process_index() == 0:
-            for later in stale:
-                aside = folder / f'unreadable-{later}'
-                shutil.rmtree(aside, ignore_errors=True)
-                (folder / str(later)).rename(aside)
-        multihost_utils.sync_global_devices('set aside')
-    return bool(stale)
+
+    def rename():
+        stale = [later for later in steps(folder) if later >= step]
+        for later in stale:
+            aside = folder / f'unreadable-{later}'
+            shutil.rmtree(aside, ignore_errors=True)
+            (folder / str(later)).rename(aside)
+        return bool(stale)
+
+    return processes.first(rename)

@@ -13,7 +13,7 @@ import jax
 from jaxdiff.training import loop
 from jaxdiff.training.checkpoint import checkpoints, restore
 from jaxdiff.training.log import jsonl
-from jaxdiff.types import Key
+from jaxdiff.types import Key, UserError
 
 
 class Stage(NamedTuple):
@@ -43,7 +43,12 @@ def run(
       shardings: state of ShapeDtypeStructs -> shardings, `partial(parallel.state_shardings, mesh)`; None: the first device.
       keep, meta: of `checkpoints`.
       **options: of `loop.run` (save_every, log_every, place).
+
+    Raises:
+      UserError: several processes, and no shardings that would make them one.
     """
+    if shardings is None and jax.process_count() > 1:
+        raise UserError(f'{stage.name}: is trained by one process; start the script once')
     workdir = Path(workdir)
     folder = workdir / 'checkpoints' / stage.name
     state = begin(stage, folder, jax.random.fold_in(key, zlib.crc32(stage.name.encode())), shardings)

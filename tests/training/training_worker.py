@@ -16,10 +16,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdiff import parallel
+from jaxdiff import parallel, processes
 from jaxdiff.data.loader import batches, flip
 from jaxdiff.data.source import Source
-from jaxdiff.training import stages
+from jaxdiff.training import checkpoint, stages
 from jaxdiff.training.loop import Interrupted
 from jaxdiff.training.optimizer import adam
 from jaxdiff.training.state import init_state, state_digest
@@ -82,6 +82,12 @@ def evaluate(params, mesh):
     return [f'{run(params, keys, examples).mean():.4f}' for run in (parallel.shard(fn, mesh), parallel.pmap(fn))]
 
 
+def refuse(load, step, path, like):
+    if path.name == str(step):
+        raise OSError('unreadable from here')
+    return load(path, like)
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument('workdir')
@@ -89,8 +95,11 @@ def main():
     parser.add_argument('--pause', type=float, default=0.0)
     parser.add_argument('--fsdp', type=int, default=1)
     parser.add_argument('--stop', type=int, default=0, help='process 0 sends itself SIGTERM before this step')
+    parser.add_argument('--blind', type=int, default=0, help='process 1 cannot read the checkpoint of this step')
     args = parser.parse_args()
-    parallel.initialize()
+    processes.initialize()
+    if args.blind and jax.process_index() == 1:
+        checkpoint.load = partial(refuse, checkpoint.load, args.blind)
 
     def slowly(start):
         for number, batch in enumerate(data(start), start + 1):
