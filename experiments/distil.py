@@ -21,6 +21,7 @@ import numpy as np
 from jaxdiff import distillation, experiment, grids, losses, model, paths, report, sampling, weights
 from jaxdiff.clock import Clock
 from jaxdiff.experiment import Bar, Evaluation, option
+from jaxdiff.export import bill
 from jaxdiff.metrics.sliced import sliced_wasserstein
 from jaxdiff.nets.mlp import MLP
 from jaxdiff.predict import as_denoiser
@@ -286,9 +287,8 @@ def run(config: Config) -> dict[str, Any]:
     numbers = model.count(jax.eval_shape(partial(fresh, config), jax.random.key(0)))
     seeds = range(config.seed, config.seed + config.evaluations)
     if config.dry_run:
-        total = config.steps + config.grid.bit_length() * config.halving + 4 * config.direct
-        print(f'would train networks of {numbers:,} parameters for {total:,} steps in all, for each of {len(seeds)} seeds')
-        return {}
+        print(f'networks of {numbers:,} parameters, for each of {len(seeds)} seeds')
+        return bill.bill(jobs(config))
     manifest = {'mixture': MIXTURE._asdict()}
     folder = open_workdir(config, manifest, name='distil')
     by, judged, digests = lessons(config), [], {}
@@ -315,6 +315,37 @@ def run(config: Config) -> dict[str, Any]:
     }
     experiment.conclude(folder, result, sections, receipts=config.receipts)
     return result
+
+
+def jobs(config: Config) -> list[bill.Job]:
+    """The steps of every kind of lesson, and the draws of the teacher; those of students take fewer steps each."""
+    by, key = lessons(config), jax.eval_shape(lambda: jax.random.key(0))
+    params = jax.eval_shape(partial(fresh, config), key)
+    points = bill.float32(config.batch, 2)
+    halvings = config.grid.bit_length() - 1
+    masters = {
+        'denoising': (None, 1),
+        'halving': ((params, jax.ShapeDtypeStruct((), jnp.int32)), halvings + 1),
+        'knowledge': ((), 2),
+        'consistency': (params, 2),
+    }
+
+    def training(how: str, master: Any, networks: int) -> bill.Job:
+        step, adam, steps = by[how]
+        state = jax.eval_shape(lambda params, key: init_state(params, adam, key), params, key)
+        batch = {'image': points, **({'noise': points} if how == 'knowledge' else {})}
+        whole = state if master is None else teacher.Taught(state, master)
+        return bill.Job(f'{how} step', jax.jit(step, donate_argnums=0), (whole, batch), config.evaluations * networks * steps)
+
+    def one(shared: tuple[Params, Array], key: Key) -> Array:
+        start, walk = jax.random.split(key)
+        params, times = shared
+        return sample(walk, jax.random.normal(start, (2,)), denoiser(config, params), ddim(PATH), times).x
+
+    count = config.evaluations * (config.pairs * 2 + config.samples)
+    shared = (params, bill.float32(config.grid + 1))
+    draws = bill.over('drawing', one, shared, (key,), count=count, size=min(config.samples, 10000))
+    return [*(training(how, *each) for how, each in masters.items()), draws]
 
 
 def curve_table(judged: list[Judged]) -> dict[str, Any]:

@@ -31,6 +31,7 @@ from jaxdiff import exact, experiment, grids, guidance, paths, report
 from jaxdiff.clock import Clock
 from jaxdiff.constraints import inpaint
 from jaxdiff.experiment import Bar, Evaluation, option
+from jaxdiff.export import bill
 from jaxdiff.solvers.ancestral import ddim, ddpm
 from jaxdiff.solvers.langevin import annealed_langevin, predictor_corrector, repeat
 from jaxdiff.solvers.loop import sample
@@ -134,8 +135,8 @@ def run(config: Config) -> dict[str, Any]:
         raise UserError(f'--jump={config.jump}: no jump of so many steps fits into a walk of --steps={config.steps}; take fewer')
     ways = methods(config)
     if config.dry_run:
-        print(f'would fill {config.fields} fields by {len(ways)} methods, {max(way.calls for way in ways.values())} evaluations at most')
-        return {}
+        print(f'{len(ways)} methods, no network and no parameters; below, evaluations of the exact denoiser alone')
+        return bill.bill(jobs(config, ways))
     manifest = {'length': config.length, 'white': WHITE, 'side': SIDE, 'masks': MASKS}
     folder = open_workdir(config, manifest, name='prove_posteriors')
     draws, seen = {name: drawer(way) for name, way in ways.items()}, []
@@ -159,6 +160,20 @@ def run(config: Config) -> dict[str, Any]:
     }
     experiment.conclude(folder, result, sections, receipts=config.receipts)
     return result
+
+
+def jobs(config: Config, ways: Mapping[str, Method]) -> list[bill.Job]:
+    """Evaluations of the denoiser, of all fields, draws, masks and signs at once."""
+    prior = jax.tree.map(lambda leaf: bill.float32(*leaf.shape), field_prior(config.length))
+    many = jax.jit(jax.vmap(lambda prior, x, t: unconditional(prior)(x, t), (None, 0, None)))
+    again = [int(np.sum(np.diff(grids.repaint(grids.uniform(PATH, config.steps), config.jump, n)) < 0)) for n in config.study]
+
+    def evaluating(name: str, draws: int, times: int) -> bill.Job:
+        x = bill.float32(config.fields * draws * len(MASKS) * 2, SIDE, SIDE, 1)
+        return bill.Job(name, many, (prior, x, bill.float32()), times)
+
+    compared = config.evaluations * sum(way.calls * len(way.weights) for way in ways.values())
+    return [evaluating('methods', config.draws, compared), evaluating('study of resamplings', 2, len(config.lengths) * sum(again))]
 
 
 # ---- the field

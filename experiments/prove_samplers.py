@@ -23,6 +23,7 @@ from jaxdiff import exact, experiment, grids, likelihood, paths, report
 from jaxdiff.clock import Clock
 from jaxdiff.exact import Mixture
 from jaxdiff.experiment import Bar, Evaluation, option
+from jaxdiff.export import bill
 from jaxdiff.paths import GaussianPath
 from jaxdiff.solvers import embedded, langevin, reverse_sde, stochastic, variance
 from jaxdiff.solvers.ancestral import ddim, ddpm
@@ -169,8 +170,8 @@ def run(config: Config) -> dict[str, Any]:
     if len(config.steps) < 2 or any(b != 2 * a for a, b in pairwise(config.steps)):
         raise UserError(f'--steps={",".join(map(str, config.steps))}: give at least two numbers, each twice the one before')
     if config.dry_run:
-        print(f'would prove {len(CASES)} solvers with up to {config.steps[-1]} steps; no network is trained')
-        return {}
+        print(f'{len(CASES)} solvers, no network and no parameters; below, the evaluations of exact denoisers, without what solvers add')
+        return bill.bill(jobs(config))
     manifest = {name: [np.asarray(each).tolist() for each in mixture] for name, mixture in (('line', LINE), ('plane', PLANE))}
     folder = open_workdir(config, manifest, name='prove_samplers')
     (study, adapt), compare = convergence(config), comparison(config)
@@ -198,6 +199,24 @@ def run(config: Config) -> dict[str, Any]:
     }
     experiment.conclude(folder, result, [pictures(folder, curves)], receipts=config.receipts)
     return result
+
+
+def jobs(config: Config) -> list[bill.Job]:
+    """Evaluations of the denoisers: along the flow for every number of steps, and for the draws."""
+
+    def evaluating(name: str, mixture: Mixture, dims: int, count: int, times: int) -> bill.Job:
+        many = jax.jit(jax.vmap(exact.denoiser(PATH, mixture), (0, None)))
+        return bill.Job(name, many, (bill.float32(count, dims), bill.float32()), times)
+
+    flow = drawn = 0
+    for case in CASES.values():
+        few, more = (calls(case.make(PATH), langevin.repeat(case.grid(PATH, n), case.corrections)) for n in (4, 6))
+        along = lambda n, few=few, more=more: few + (more - few) * (n - 4) // 2  # every step but the first few has as many
+        flow, drawn = flow + sum(map(along, config.steps)), drawn + config.evaluations * along(case.steps)
+    return [
+        evaluating('on the line', LINE, 1, config.walkers, flow),
+        evaluating('in the plane', PLANE, 2, config.draws, drawn),
+    ]
 
 
 def judged(n: int, curves: dict, gaps: dict, densities: dict, strong: Sequence, published: 'Curve', wrong: list) -> Evaluation:

@@ -19,6 +19,7 @@ from jaxdiff.clock import Clock
 from jaxdiff.data import brains, datasets, loader, preprocess, volumes
 from jaxdiff.data.source import Source, stack
 from jaxdiff.experiment import Bar, Evaluation, option
+from jaxdiff.export import bill
 from jaxdiff.metrics import detection, synthesis
 from jaxdiff.metrics.privacy import Memorisation
 from jaxdiff.model import Model
@@ -93,8 +94,7 @@ def run(config: Config) -> dict[str, Any]:
     clock = Clock()
     trained = model.shipped('brain')
     if config.dry_run:
-        print(f'would draw {config.samples} brains and judge {config.patients} patients with {model.count(trained.params):,} parameters')
-        return {}
+        return forecast(config, trained)
     recipe = brains.Recipe(**trained.card['recipe_of_data'])
     train = brains.slices(recipe, 0, config.subjects or trained.card['subjects'])
     held_out = brains.slices(recipe, datasets.TEST, config.held_out)
@@ -135,6 +135,20 @@ def run(config: Config) -> dict[str, Any]:
     }
     experiment.conclude(folder, result, sections, receipts=config.receipts)
     return result
+
+
+def forecast(config: Config, trained: Model) -> dict[str, Any]:
+    """What the run would cost, the scan that is shown left out."""
+    zeros = {'image': np.zeros(trained.card['shape'], np.float32)}
+    learning = learner(config, trained, Source(16, lambda index: zeros, {}))
+    restored = config.tuning * len(config.depths) * sum(config.repeats) + 2 * config.patients * max(config.repeats)
+    draws = dict(size=min(config.samples, 50), calls=2 * config.steps - 1, times=grids.uniform(model.make_path(trained.path), config.steps))
+    jobs = (
+        bill.drawing(trained, count=config.evaluations * (config.samples + config.controls), **draws),
+        bill.calling(trained, count=config.evaluations * restored, size=8, calls=config.walk, name='restoring'),
+        bill.calling(trained, count=3, size=4, calls=60, name='filling'),
+    )
+    return plans.forecast([learning], jobs)
 
 
 def joined(images: Evaluation, maps: Evaluation) -> Evaluation:
@@ -322,12 +336,16 @@ def show_filling(folder: Workdir, trained: Model, real: np.ndarray, key: jax.Arr
 # ---- learning
 
 
+def learner(config: Config, trained: Model, train: Source) -> plans.Plan:
+    """The plan of a short training."""
+    schedule = dict(batch=16, steps=config.learning, rate=1e-3, warmup=20, ema=0.99)
+    return plans.denoiser('learning', trained._replace(params=None), train, augment=loader.flip, seed=config.seed, **schedule)
+
+
 def show_learning(folder: Workdir, config: Config, trained: Model, train: Source) -> report.Section:
     """The same network from nothing, for about a minute: loop, curve, checkpoint."""
-    blank = trained._replace(params=None)
-    schedule = dict(batch=16, steps=config.learning, rate=1e-3, warmup=20, ema=0.99)
-    plan = plans.denoiser('learning', blank, train, augment=loader.flip, seed=config.seed, **schedule)
-    plans.train([plan], folder, seed=config.seed, save_every=max(config.learning // 2, 1), log_every=max(config.learning // 40, 1))
+    often = dict(save_every=max(config.learning // 2, 1), log_every=max(config.learning // 40, 1))
+    plans.train([learner(config, trained, train)], folder, seed=config.seed, **often)
     lines = log.read(folder.root / 'metrics.jsonl')
     figure = report.curves({'training': ([each['step'] for each in lines], [each['loss'] for each in lines])}, log='y')
     text = (

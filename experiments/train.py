@@ -7,7 +7,7 @@
 Ho, Jain and Abbeel, NeurIPS 2020; the network predicts v (Salimans and Ho, ICLR 2022) along the cosine path.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import jax
@@ -15,11 +15,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdiff import experiment, grids, model, plans, report
-from jaxdiff.data import loader
+from jaxdiff.data import brains, layouts, loader, preprocess, scope
 from jaxdiff.data.datasets import Dataset, open_dataset
 from jaxdiff.data.preprocess import to_json
-from jaxdiff.data.source import stack
+from jaxdiff.data.source import Source, stack
 from jaxdiff.experiment import Bar, Evaluation, option
+from jaxdiff.export import bill
 from jaxdiff.metrics import synthesis
 from jaxdiff.model import Model
 from jaxdiff.sampling import drawer
@@ -78,6 +79,35 @@ def open_data(config: Config) -> Dataset:
     """The data that the flags name."""
     names = ('dims', 'size', 'spacing', 'contrast', 'subjects', 'held_out')
     return open_dataset(config.data, **{name: getattr(config, name) for name in names})
+
+
+def sketch(config: Config) -> Dataset:
+    """Zeros in the shape of the data: nothing is made or kept. Of files the headers are read, with --size=0 some voxels too."""
+    layout, _, folder = config.data.partition(':')
+    told = {}
+    if layout == 'nifti' and folder:
+        training, *_ = layouts.split(layouts.nifti(folder), (0.75, 0.1, 0.15))
+        spatial = (config.size,) * config.dims if config.size else preprocess.fit(training, dims=config.dims).shape
+        shape = (*spatial, training[0].channels)
+    elif config.data == 'brain' or (config.data == 'phantom' and config.dims == 2):
+        shape = (*(config.size,) * config.dims, 1)
+        told = {'covariates': np.zeros(len(brains.RANGES) + (config.dims == 2), np.float32)} if config.data == 'brain' else {}
+    else:
+        return open_data(config)  # which says what is wrong
+    example = {'image': np.zeros(shape, np.float32), **told}
+    source = Source(config.batch, lambda index: example, {})
+    seen = scope.Seen((), (), ())
+    return Dataset(source, source, source, preprocess.Preprocess(config.dims, shape[:-1], shape[-1], None, 'field', 'fixed', (), (), seen))
+
+
+def jobs(config: Config, todo: Sequence[plans.Plan]) -> tuple[bill.Job, ...]:
+    """What judging draws: from the trained network and from the untrained one, for each evaluation."""
+    blank = todo[0].blank
+    if synthesis.unfit(blank.card['shape'], config.samples, config.samples):
+        return ()
+    count, size = 2 * config.evaluations * config.samples, min(config.samples, 60)
+    times = grids.default(model.make_path(blank.path), config.sample_steps)
+    return (bill.drawing(blank, times=times, count=count, size=size, calls=2 * config.sample_steps - 1),)
 
 
 def plan(config: Config, data: Dataset) -> tuple[plans.Plan, ...]:
@@ -171,7 +201,7 @@ def run(config: Config) -> dict:
     bars = BARS if config.preset in ('cpu', 'gpu') else ()
     return experiment.run(
         'synthesis/train', config, open_data=open_data, plan=plan, evaluate=evaluate, show=show, bars=bars,
-        evaluations=config.evaluations, save_every=config.save_every, nfe=2 * config.sample_steps - 1,
+        evaluations=config.evaluations, save_every=config.save_every, nfe=2 * config.sample_steps - 1, sketch=sketch, jobs=jobs,
     )  # fmt: skip
 
 

@@ -20,7 +20,8 @@ PATIENCE = 3.0  # seconds that a dry run spends on running one program
 class Job(NamedTuple):
     """A program that a run calls `times` times: a function, or what `jax.jit` made of one, and its arguments, arrays or ShapeDtypeStructs.
 
-    A long program may name a short `unit` (function, arguments), of which it is `units` one after the other: its time is theirs.
+    A long program may name a short `unit` (function, arguments), of which it is `units` one after the other: its time is theirs. With `run` a program
+    that is short is run to know its time; without, it compiles sooner.
     """
 
     name: str
@@ -30,12 +31,13 @@ class Job(NamedTuple):
     unit: tuple[Callable, tuple] | None = None
     units: int = 1
     dtype: str = 'float32'
+    run: bool = True
 
 
 def price(job: Job, patience: float = PATIENCE) -> cost.Cost:
     """Of one call. A unit that would not be run is not looked at either."""
     if job.unit is None:
-        return cost.predict(job.fn, *job.args, dtype=job.dtype, patience=patience)
+        return cost.predict(job.fn, *job.args, dtype=job.dtype, patience=patience if job.run else 0.0)
     whole = cost.predict(job.fn, *job.args, dtype=job.dtype)
     if whole.seconds > job.units * patience:
         return whole
