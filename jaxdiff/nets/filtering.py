@@ -33,7 +33,12 @@ G = np.array([[6, 0, 0], [4, 4, 4], [4, -4, 4], [1, 2, 4], [1, -2, 4], [0, 0, 24
 
 
 def plain(x: Array, kernel: Array, stride: Sequence[int], pads: Pads) -> Array:
-    """XLA's convolution: x (N, *spatial, in), kernel (*size, in, out) -> (N, *spatial, out). The project's only call of `lax.conv`."""
+    """XLA's convolution: x (N, *spatial, in), kernel (*size, in, out) -> (N, *spatial, out). The project's only call of `lax.conv`.
+
+    A kernel of one pixel is a product of matrices on every platform.
+    """
+    if pointwise(kernel.shape, stride):
+        return x @ kernel.reshape(kernel.shape[-2:])
     letters = 'DHW'[-len(stride) :]
     layout = (f'N{letters}C', f'{letters}IO', f'N{letters}C')
     return lax.conv_general_dilated(x, kernel, stride, pads, dimension_numbers=layout)
@@ -41,11 +46,9 @@ def plain(x: Array, kernel: Array, stride: Sequence[int], pads: Pads) -> Array:
 
 def conv(x: Array, kernel: Array, stride: Sequence[int], pads: Pads) -> Array:
     """`plain`, by (1) where that is faster."""
-    if pointwise(kernel.shape, stride):
-        return x @ kernel.reshape(kernel.shape[-2:])
     if pays(x, kernel.shape, stride, pads):
         return tiled(x, kernel, lambda v, u: conv(v, u, stride[1:], pads[1:]))
-    if len(stride) < 3:
+    if len(stride) < 3 or pointwise(kernel.shape, stride):
         return plain(x, kernel, stride, pads)
     x, count = padded(x, pads[0]), (x.shape[1] + sum(pads[0]) - kernel.shape[0]) // stride[0] + 1
     planes = (

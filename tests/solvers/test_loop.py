@@ -13,6 +13,7 @@ from jaxdiff.solvers import langevin, reverse_sde
 from jaxdiff.solvers.ancestral import ddim, ddpm
 from jaxdiff.solvers.churn import churn
 from jaxdiff.solvers.consistency import consistency
+from jaxdiff.solvers.default import default
 from jaxdiff.solvers.dpm_solver import dpmpp, sde_dpmpp
 from jaxdiff.solvers.loop import Solver, sample
 from jaxdiff.solvers.multistep import plms, pndm, s_pndm
@@ -25,6 +26,7 @@ PATHS = {
     'flow': paths.flow(),
 }
 SOLVERS = {
+    'default': default,
     'ddpm small': ddpm,
     'ddpm large': lambda path: ddpm(path, variance='large'),
     'ddpm callable': lambda path: ddpm(path, variance=lambda x, t, s: 0.1 * jnp.ones_like(x)),
