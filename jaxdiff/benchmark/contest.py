@@ -44,7 +44,7 @@ FINE, CLEAN = 150, 16.0  # steps of the truth, and the log-SNR from which one mo
 
 
 class Pair(NamedTuple):
-    """Walks along a path to a law: the truth (n, D), draws of the law (20 n, D), and how to walk from the starts.
+    """Walks along a path to a law: the truth (n, D), draws of the law (5 n, D), and how to walk from the starts.
 
     Attributes:
         ours: maker of a solver, times -> ends (n, D).
@@ -90,7 +90,7 @@ def walks(law: Mixture, path: GaussianPath, walkers: int) -> Callable[[int], Pai
     def pair_of(seed):
         start, draw = jax.random.split(jax.random.key(seed))
         noise = jax.random.normal(start, (walkers, law.means.shape[1]))
-        draws = jax.lax.map(lambda key: exact.draw(key, law), jax.random.split(draw, 20 * walkers))  # one by one: axes are large
+        draws = jax.lax.map(lambda key: exact.draw(key, law), jax.random.split(draw, 5 * walkers))  # one by one: axes are large
 
         def ours(make, times):
             return np.asarray(program(make)(path.sigma(path.end) * noise, times))
@@ -110,8 +110,8 @@ def walks(law: Mixture, path: GaussianPath, walkers: int) -> Callable[[int], Pai
 
 
 def screened(pair: Pair, entries: Sequence[Entry], calls: int, finalists: int, judge: Callable[[np.ndarray], float]) -> list[Entry]:
-    """The entries that `judge` likes best (least) on a fifth of the walks."""
-    tried = [pair.theirs(entry, calls, max(len(pair.truth) // 5, 2)) for entry in entries]
+    """The entries that `judge` likes best (least) on a twentieth of the walks."""
+    tried = [pair.theirs(entry, calls, max(len(pair.truth) // 20, 2)) for entry in entries]
     scores = {n: judge(ends) for n, ends in enumerate(tried) if ends is not None}
     return [entries[n] for n in sorted(scores, key=scores.get)[:finalists]]
 
