@@ -22,7 +22,6 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxdiff.nets.convolution import conv
-from jaxdiff.nets.folding import fold, unfold  # noqa: F401
 from jaxdiff.types import Array, Key
 
 
@@ -45,7 +44,7 @@ class Conv(nn.Module):
 
 
 class Dense(nn.Module):
-    """W x + b for every pixel, as nn.Dense; its gradients are those of a convolution."""
+    """W x + b for every pixel, (*spatial, in) -> (*spatial, features), as nn.Dense; its gradients are those of a convolution."""
 
     features: int
     dtype: str = 'float32'

@@ -27,7 +27,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxdiff.nets import layers
+from jaxdiff.nets import folding, layers
 from jaxdiff.types import Array
 
 
@@ -223,7 +223,7 @@ class UNet(nn.Module):
 
         image = [_flagged(arguments['image'], (*x.shape[:-1], self.image))] if self.image else []
         position = [layers.coordinates(x.shape[:-1])] if self.coordinates else []
-        h = layers.fold(jnp.concatenate([x, *image, *position], axis=-1), self.patches())
+        h = folding.fold(jnp.concatenate([x, *image, *position], axis=-1), self.patches())
         h = layers.Conv(self.widths[0], dtype=self.dtype, name='stem')(h)
         ddpm = self.design == 'ddpm'
         levels = list(zip(range(len(self.widths)), self._each('blocks'), self._each('attention'), strict=True))
@@ -242,7 +242,7 @@ class UNet(nn.Module):
             h = self._double(h, level) if level else h
         outputs = self.channels * (2 if self.learned_variance else 1) * math.prod(self.patches())
         h = layers.Conv(outputs, zero=True, name='head')(layers.GroupNorm(self.groups, eps=self.eps, name='norm')(h))
-        return layers.unfold(h, self.patches())
+        return folding.unfold(h, self.patches())
 
     def _halve(self, h, level):
         stride = self.strides()[level - 1]

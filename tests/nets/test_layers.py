@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxdiff.nets import layers
+from jaxdiff.nets import folding, layers
 
 
 def normal(seed, *shape):
@@ -139,9 +139,9 @@ def test_attention_refuses_heads_that_do_not_divide():
 @pytest.mark.parametrize(('spatial', 'size'), [((6,), (3,)), ((4, 6), (2, 3)), ((4, 2, 3), (2, 2, 1))])
 def test_unfold_inverts_fold(spatial, size):
     x = normal(0, *spatial, 2)
-    folded = layers.fold(x, size)
+    folded = folding.fold(x, size)
     assert folded.shape == (*(s // p for s, p in zip(spatial, size, strict=True)), 2 * np.prod(size))
-    assert jnp.array_equal(layers.unfold(folded, size), x)
+    assert jnp.array_equal(folding.unfold(folded, size), x)
     first = tuple(slice(p) for p in size)
     assert jnp.array_equal(folded[(0,) * len(size)], x[first].reshape(-1))
 
