@@ -21,6 +21,7 @@ from jaxdiff.data import preprocess, volumes
 from jaxdiff.experiment import Bar, Evaluation, option
 from jaxdiff.export.program import PLATFORMS
 from jaxdiff.model import Model
+from jaxdiff.solvers import named
 from jaxdiff.types import UserError
 from jaxdiff.workdir import Workdir, open_workdir
 
@@ -30,8 +31,8 @@ class Config(experiment.Config):
     data: str = option('', 'there is none', choices=('',))
     run: str = option('', 'folder of an exported sampler to draw from, instead of exporting one')
     model: str = option('brain', "what to export: workdir of a training, or 'brain', which comes with the package")
-    solver: str = option('heun', 'to export', choices=tuple(sample.SOLVERS))
-    steps: int = option(0, 'of the solver; 0 takes 12 to export, and what was exported to draw', low=0)
+    solver: str = option('adams', 'to export', choices=tuple(named.SOLVERS))
+    steps: int = option(0, 'of the solver; 0 takes 20 to export, and what was exported to draw', low=0)
     platforms: tuple = option(PLATFORMS, 'to export for, of cpu, cuda, rocm and tpu')
     guided: bool = option(False, 'export a sampler that takes a --weight')
     count: int = option(4, 'images to draw', low=1)
@@ -87,7 +88,7 @@ def write(config: Config) -> Outcome | None:
     if config.weight != 1:
         raise UserError('--weight: is for drawing with --run; an export with --guided takes any')
     path = model.make_path(trained.path)
-    solver, times = sample.SOLVERS[config.solver](path), grids.default(path, config.steps or 12)
+    solver, times = named.SOLVERS[config.solver](path), grids.default(path, config.steps or named.STEPS)
     told = repeated(config, trained)
     if config.dry_run:
         print(f'{model.count(trained.params):,} parameters, programs for {", ".join(config.platforms)}')

@@ -12,7 +12,6 @@ is written in the file's own frame: affine, orientation, number of axes.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,40 +28,12 @@ from jaxdiff.export import bill
 from jaxdiff.export.kept import sources
 from jaxdiff.guidance import classifier_free
 from jaxdiff.model import Model
-from jaxdiff.paths import GaussianPath, perturb
-from jaxdiff.solvers.ancestral import ddim, ddpm
-from jaxdiff.solvers.dpm_solver import dpmpp, sde_dpmpp
-from jaxdiff.solvers.loop import Solver, sample
-from jaxdiff.solvers.multistep import plms, pndm
-from jaxdiff.solvers.reverse_sde import euler_maruyama
-from jaxdiff.solvers.runge_kutta import euler, heun, midpoint, rk4
-from jaxdiff.solvers.unipc import unipc
+from jaxdiff.paths import perturb
+from jaxdiff.solvers import named
+from jaxdiff.solvers.loop import sample
 from jaxdiff.tiling import fuse
 from jaxdiff.types import Array, Denoiser, UserError
 from jaxdiff.workdir import Workdir, open_workdir
-
-SOLVERS: dict[str, Callable[[GaussianPath], Solver]] = {
-    'heun': heun,
-    'euler': euler,
-    'midpoint': midpoint,
-    'rk4': rk4,
-    'ddim': ddim,
-    'pndm': pndm,
-    'plms': plms,
-    'dpmpp_2m': dpmpp,
-    'dpmpp_3m': partial(dpmpp, order=3),
-    'unipc': partial(unipc, order=3),
-    'ddpm': ddpm,
-    'sde_dpmpp_2m': sde_dpmpp,
-    'euler_maruyama': euler_maruyama,
-}
-CALLS = {  # network calls; one per step otherwise
-    'heun': lambda steps: 2 * steps - 1,
-    'midpoint': lambda steps: 2 * steps - 1,
-    'rk4': lambda steps: 4 * steps - 3,
-    'pndm': lambda steps: steps + 3 * min(steps - 1, 3),
-    'plms': lambda steps: steps + min(steps - 1, 1),
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,11 +43,11 @@ class Config(experiment.Config):
     count: int = option(16, 'new images to draw', low=1)
     depth: float = option(0.5, 'how far a file is noised, as a share of the path', low=0.01, high=1)
     solver: str = option(
-        'heun',
+        'adams',
         'ddpm, sde_dpmpp_2m and euler_maruyama draw noise along the way, all others follow the probability flow',
-        choices=tuple(SOLVERS),
+        choices=tuple(named.SOLVERS),
     )
-    steps: int = option(12, 'steps of the solver', low=1)
+    steps: int = option(named.STEPS, 'steps of the solver', low=1)
     covariates: tuple = option((), 'what a model of covariates is told, as it was trained: numbers from 0 to 1, nan for unknown')
     weight: float = option(1.0, 'classifier-free guidance: 0 ignores the covariates, 1 is plain, above 1 exaggerates them', low=0)
     size: int = option(16, 'images under way at once', low=1)
@@ -212,7 +183,7 @@ def at_once(config: Config, trained: Model) -> int:
 def walker(config: Config, trained: Model, told: dict[str, np.ndarray]) -> Callable[[Any, Array, Array], Array]:
     """(params, key, image) -> the sample, for one."""
     path = model.make_path(trained.path)
-    solver = SOLVERS[config.solver](path)
+    solver = named.SOLVERS[config.solver](path)
     start_at = config.depth * path.end if config.data else None
 
     def denoiser(params: Any) -> Denoiser:
@@ -257,7 +228,7 @@ def version(config: Config, trained: Model, prepare: preprocess.Preprocess, draw
 
 def calls(config: Config) -> int:
     """Network calls per image."""
-    return CALLS.get(config.solver, lambda steps: steps)(config.steps)
+    return named.calls(config.solver, config.steps)
 
 
 if __name__ == '__main__':

@@ -24,6 +24,7 @@ from jaxdiff.export import bill
 from jaxdiff.metrics import synthesis
 from jaxdiff.model import Model
 from jaxdiff.sampling import drawer
+from jaxdiff.solvers import named
 from jaxdiff.training import log
 from jaxdiff.types import UserError
 from jaxdiff.workdir import Workdir
@@ -54,7 +55,7 @@ class Config(experiment.Config):
     fsdp: int = option(1, 'devices that share each large parameter', low=1)
     save_every: int = option(500, 'steps between checkpoints', low=1)
     samples: int = option(300, 'images to judge the model by', low=8)
-    sample_steps: int = option(12, 'steps of the sampler', low=1)
+    sample_steps: int = option(named.STEPS, 'steps of the sampler', low=1)
     evaluations: int = option(3, 'seeds of sampling to judge by', low=1)
 
 
@@ -107,7 +108,7 @@ def jobs(config: Config, todo: Sequence[plans.Plan]) -> tuple[bill.Job, ...]:
         return ()
     count, size = 2 * config.evaluations * config.samples, min(config.samples, 60)
     times = grids.default(model.make_path(blank.path), config.sample_steps)
-    return (bill.drawing(blank, times=times, count=count, size=size, calls=2 * config.sample_steps - 1),)
+    return (bill.drawing(blank, times=times, count=count, size=size, calls=config.sample_steps),)
 
 
 def plan(config: Config, data: Dataset) -> tuple[plans.Plan, ...]:
@@ -172,7 +173,7 @@ def show(config: Config, models: dict[str, Model], data: Dataset, folder: Workdi
     return [
         report.Section('Samples', 'Real images of subjects that the model has not seen, and images that it drew from noise.', [
             report.picture(
-                report.grid(side, labels=labels), f'{config.sample_steps} steps of Heun\'s method.',
+                report.grid(side, labels=labels), f'{config.sample_steps} steps of the method of Adams.',
                 alt='two rows of real images above two rows of samples', path=folder.figures / 'samples.png',
             ),
         ]),
@@ -201,7 +202,7 @@ def run(config: Config) -> dict:
     bars = BARS if config.preset in ('cpu', 'gpu') else ()
     return experiment.run(
         'synthesis/train', config, open_data=open_data, plan=plan, evaluate=evaluate, show=show, bars=bars,
-        evaluations=config.evaluations, save_every=config.save_every, nfe=2 * config.sample_steps - 1, sketch=sketch, jobs=jobs,
+        evaluations=config.evaluations, save_every=config.save_every, nfe=config.sample_steps, sketch=sketch, jobs=jobs,
     )  # fmt: skip
 
 

@@ -3,6 +3,7 @@
 import importlib
 
 HOMES = {
+    'adams': 'solvers.adams',
     'as_denoiser': 'predict',
     'classifier_free': 'guidance',
     'cosine': 'paths',

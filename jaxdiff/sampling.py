@@ -7,11 +7,11 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxdiff import grids, model, parallel
+from jaxdiff import model, parallel
 from jaxdiff.export.kept import kept
 from jaxdiff.model import Model
 from jaxdiff.solvers.loop import Solver, sample
-from jaxdiff.solvers.runge_kutta import heun
+from jaxdiff.solvers.named import usual
 from jaxdiff.training.log import Progress
 from jaxdiff.types import Array, Key
 
@@ -22,14 +22,13 @@ def drawer(
     """`draw(params, key, count, **told)` -> images (count, *shape) in [-1, 1]; image i depends on fold_in(key, i), not on how many there are.
 
     Args:
-        solver, times: second-order Heun over twelve steps of `grids.default`, by default.
+        solver, times: by default those of `solvers.named.usual`.
         size: images under way at once.
 
     `told` is conditioning as the network takes it, with a leading axis of `count`. Other parameters of the same network compile nothing.
     """
     path = model.make_path(trained.path)
-    solver = solver or heun(path)
-    times = grids.default(path, 12) if times is None else times
+    solver, times = usual(path, solver, times)
     std = path.sigma(times[0])
 
     def one(params: Any, key: Key, told: dict[str, Array]) -> Array:

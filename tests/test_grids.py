@@ -68,7 +68,7 @@ def test_the_grid_of_karras_has_the_published_values():
 
 
 @pytest.mark.parametrize('path', PATHS.values(), ids=PATHS)
-@pytest.mark.parametrize('grid', [grids.uniform, grids.angle, grids.log_snr, grids.karras])
+@pytest.mark.parametrize('grid', [grids.default, grids.uniform, grids.angle, grids.log_snr, grids.karras])
 def test_grids_of_paths_go_from_noise_to_data(path, grid):
     for n in (1, 2, 12):
         times = np.asarray(grid(path, n))
@@ -95,10 +95,20 @@ def test_angle_is_even_whatever_the_path():
             theta = jnp.arctan2(path.sigma(times), 0.3 * path.alpha(times))
             np.testing.assert_allclose(jnp.diff(theta, 2), 0, atol=1e-10)
             assert times[0] == 0.8 * path.end and times[-1] == 0
+            times = grids.angle(path, 20, data_std=0.3, power=0.8)
+            theta = jnp.arctan((path.sigma(times) / (0.3 * path.alpha(times))) ** 0.8)
+            np.testing.assert_allclose(jnp.diff(theta, 2), 0, atol=1e-10)
         np.testing.assert_allclose(grids.angle(COSINE, 20, data_std=1.0), grids.uniform(COSINE, 20), atol=1e-6)
-        np.testing.assert_array_equal(grids.default(LINEAR, 20), grids.angle(LINEAR, 20, data_std=0.5))
+        np.testing.assert_array_equal(grids.default(LINEAR, 20), grids.angle(LINEAR, 20, data_std=0.5, power=0.8))
         edm = paths.edm(data_std=2.0)
-        np.testing.assert_array_equal(grids.default(edm, 20), grids.angle(edm, 20, data_std=2.0))
+        np.testing.assert_array_equal(grids.default(edm, 20), grids.angle(edm, 20, data_std=2.0, power=0.8))
+
+
+@pytest.mark.parametrize('path', PATHS.values(), ids=PATHS)
+def test_the_default_grid_keeps_off_data_until_the_last_step(path):
+    fine, coarse = grids.default(path, 1000), grids.default(path, 10)
+    assert fine[-2] >= 0.999 * grids.last_time(path) and coarse[-2] > 2 * grids.last_time(path)
+    assert np.all(np.diff(fine) < 0) and len(fine) == 1001
 
 
 def test_the_default_grid_errs_less_than_the_others_at_few_steps():

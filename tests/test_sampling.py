@@ -7,8 +7,9 @@ import pytest
 
 from jaxdiff import grids, model, parallel, paths, sampling
 from jaxdiff.sampling import drawer, keys, mapper
+from jaxdiff.solvers.adams import adams
 from jaxdiff.solvers.loop import one_step, sample
-from jaxdiff.solvers.runge_kutta import euler, heun
+from jaxdiff.solvers.runge_kutta import euler
 
 NETWORK = {'name': 'unet', 'channels': 1, 'widths': [4], 'blocks': 1, 'attention': [], 'groups': 2, 'vector': 2}
 BLANK = model.Model(NETWORK, {'name': 'cosine'}, 'v', None, {}, {'shape': [4, 4, 1]})
@@ -95,13 +96,13 @@ class Linear:
         return params * x
 
 
-def test_by_default_heun_walks_from_the_end_of_the_path_without_a_condition(monkeypatch):
+def test_by_default_adams_walks_from_the_end_of_the_path_without_a_condition(monkeypatch):
     monkeypatch.setitem(model.NETWORKS, 'linear', Linear)
     linear = BLANK._replace(network={'name': 'linear'}, params=jnp.float32(-0.4))
     drawn = drawer(linear, size=2)(linear.params, KEY, 2)
     start, walk = jax.random.split(jax.random.fold_in(KEY, 1))
     x = PATH.sigma(1.0) * jax.random.normal(start, (4, 4, 1))
-    expected = sample(walk, x, model.denoiser(linear), heun(PATH), grids.default(PATH, 12)).x
+    expected = sample(walk, x, model.denoiser(linear), adams(PATH), grids.default(PATH, 20)).x
     np.testing.assert_allclose(drawn[1], np.clip(expected, -1, 1), rtol=0, atol=1e-5)
 
 

@@ -13,7 +13,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,25 +24,12 @@ from jaxdiff.benchmark import timing
 from jaxdiff.benchmark.measured import Measured
 from jaxdiff.experiment import Bar, Evaluation
 from jaxdiff.paths import GaussianPath
-from jaxdiff.solvers.ancestral import ddim, ddpm
-from jaxdiff.solvers.dpm_solver import dpmpp, sde_dpmpp
+from jaxdiff.solvers import named
 from jaxdiff.solvers.loop import Solver, sample
-from jaxdiff.solvers.multistep import pndm
-from jaxdiff.solvers.runge_kutta import heun, rk4
-from jaxdiff.solvers.unipc import unipc
 from jaxdiff.types import UserError
 
 BARS = (Bar('compile_ratio_most', '<=', 1.2), Bar('compile_ratio_least', '>=', 0.8), Bar('start_ratio', '<=', 0.25))
-SOLVERS: dict[str, Callable[[GaussianPath], Solver]] = {  # one of each kind: stages, memory, a start of its own, noise
-    'ddim': ddim,
-    'heun': heun,
-    'rk4': rk4,
-    'pndm': pndm,
-    'dpmpp_3m': partial(dpmpp, order=3),
-    'unipc': partial(unipc, order=3),
-    'ddpm': ddpm,
-    'sde_dpmpp_2m': sde_dpmpp,
-}
+SOLVERS = ('ddim', 'adams', 'heun', 'rk4', 'pndm', 'dpmpp_3m', 'unipc', 'ddpm', 'sde_dpmpp_2m')  # stages, memory, a start of its own, noise
 NETWORK = {'name': 'unet', 'channels': 1, 'widths': [64, 128, 128], 'blocks': 1, 'attention': [False, False, True]}
 SCRIPT = Path(__file__).parents[2] / 'experiments' / 'sample.py'
 FLAGS = ('--count=2', '--size=2')
@@ -67,7 +53,7 @@ def measure(
     network: Mapping[str, Any] = NETWORK,
     size: int = 64,
     steps: tuple[int, int] = (10, 1000),
-    solvers: Sequence[str] = tuple(SOLVERS),
+    solvers: Sequence[str] = SOLVERS,
     unrolled: tuple[int, int] = (2, 6),
     rounds: int = 3,
     script: str | os.PathLike = SCRIPT,
@@ -82,8 +68,8 @@ def measure(
         raise UserError('--compilation_cache: would hide what this suite measures; leave the flag out')
     if len(steps) != 2 or steps[0] >= steps[1]:
         raise UserError(f'--steps={",".join(map(str, steps))}: this suite compares two numbers of steps; give the smaller and the larger')
-    if unknown := sorted(set(solvers) - set(SOLVERS)):
-        raise UserError(f'--solvers={",".join(solvers)}: unknown {", ".join(unknown)}; choose of {", ".join(SOLVERS)}')
+    if unknown := sorted(set(solvers) - set(named.SOLVERS)):
+        raise UserError(f'--solvers={",".join(solvers)}: unknown {", ".join(unknown)}; choose of {", ".join(named.SOLVERS)}')
     seconds = compile_seconds(network, size, steps, solvers, unrolled, rounds)
     ratios = {name: timing.ratio(seconds[name, steps[1]], seconds[name, steps[0]]) for name in solvers}
     written_out = timing.ratio(seconds['unrolled', unrolled[1]], seconds['unrolled', unrolled[0]])
@@ -131,9 +117,9 @@ def compile_seconds(
 
         return build
 
-    named = {(name, count): contender(SOLVERS[name], count) for name in solvers for count in steps}
-    named |= {('unrolled', count): contender(SOLVERS[solvers[0]], count, unroll=count) for count in unrolled}
-    return timing.alternate(named, rounds=rounds, least=0)
+    contenders = {(name, count): contender(named.SOLVERS[name], count) for name in solvers for count in steps}
+    contenders |= {('unrolled', count): contender(named.SOLVERS[solvers[0]], count, unroll=count) for count in unrolled}
+    return timing.alternate(contenders, rounds=rounds, least=0)
 
 
 def compile_table(

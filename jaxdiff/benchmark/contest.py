@@ -20,16 +20,17 @@ from jaxdiff.exact import Mixture
 from jaxdiff.metrics.sliced import sliced_wasserstein
 from jaxdiff.paths import GaussianPath
 from jaxdiff.solvers.ancestral import ddim
-from jaxdiff.solvers.default import default
 from jaxdiff.solvers.dpm_solver import dpmpp
 from jaxdiff.solvers.loop import Solver, sample
 from jaxdiff.solvers.multistep import s_pndm
+from jaxdiff.solvers.named import usual
 from jaxdiff.solvers.runge_kutta import heun, rk4
 from jaxdiff.solvers.unipc import unipc
 from jaxdiff.types import Array
 
 Make = Callable[[GaussianPath], Solver]
 
+USUAL: Make = lambda path: usual(path)[0]
 OTHERS: dict[str, tuple[Make, Callable[[int], int]]] = {  # solver, and steps for so many network calls
     'ddim': (ddim, lambda calls: calls),
     'heun': (heun, lambda calls: (calls + 1) // 2),
@@ -119,7 +120,7 @@ def screened(pair: Pair, entries: Sequence[Entry], calls: int, finalists: int, j
 def contest(pair: Pair, flows: Sequence[Entry], drawing: Sequence[Entry], calls: int, curve: Sequence[int]) -> Found:
     """Everything walked in full."""
     path, count = pair.path, len(pair.truth)
-    walked = {n: pair.ours(default, grids.default(path, n)) for n in sorted({calls, *curve})}
+    walked = {n: pair.ours(USUAL, grids.default(path, n)) for n in sorted({calls, *curve})}
     others = {
         f'{name}, {where}': pair.error(pair.ours(make, grid(path, steps(calls))))
         for (name, (make, steps)), (where, grid) in product(OTHERS.items(), GRIDS.items())

@@ -1,39 +1,24 @@
 """Every solver that walks a grid of times, and how often it calls the network on the way."""
 
 from collections.abc import Callable
-from functools import partial
 
 import jax
 import jax.numpy as jnp
 
 from jaxdiff import grids
 from jaxdiff.paths import GaussianPath
-from jaxdiff.solvers import langevin, reverse_sde, runge_kutta
-from jaxdiff.solvers.ancestral import ddim, ddpm
+from jaxdiff.solvers import langevin, named, reverse_sde, runge_kutta
+from jaxdiff.solvers.ancestral import ddpm
 from jaxdiff.solvers.churn import churn
 from jaxdiff.solvers.consistency import consistency
-from jaxdiff.solvers.dpm_solver import dpmpp, sde_dpmpp
 from jaxdiff.solvers.loop import Solver, sample
-from jaxdiff.solvers.multistep import plms, pndm, s_pndm
+from jaxdiff.solvers.multistep import s_pndm
 from jaxdiff.solvers.resampling import resampling
-from jaxdiff.solvers.unipc import unipc
 from jaxdiff.types import Array
 
 SOLVERS: dict[str, Callable[[GaussianPath], Solver]] = {
-    'heun': runge_kutta.heun,
-    'euler': runge_kutta.euler,
-    'midpoint': runge_kutta.midpoint,
-    'rk4': runge_kutta.rk4,
-    'ddim': ddim,
-    'pndm': pndm,
+    **named.SOLVERS,
     's_pndm': s_pndm,
-    'plms': plms,
-    'dpmpp_2m': dpmpp,
-    'dpmpp_3m': partial(dpmpp, order=3),
-    'unipc': partial(unipc, order=3),
-    'ddpm': ddpm,
-    'sde_dpmpp_2m': sde_dpmpp,
-    'euler_maruyama': reverse_sde.euler_maruyama,
     'milstein': reverse_sde.milstein,
     'stochastic_heun': reverse_sde.heun,
     'sra1': reverse_sde.sra1,

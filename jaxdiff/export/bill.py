@@ -7,11 +7,11 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import NamedSharding, PartitionSpec
 
-from jaxdiff import grids, model, parallel
+from jaxdiff import model, parallel
 from jaxdiff.export import cost
 from jaxdiff.model import Model
 from jaxdiff.solvers.loop import Solver, sample
-from jaxdiff.solvers.runge_kutta import heun
+from jaxdiff.solvers.named import usual
 from jaxdiff.types import Array
 
 PATIENCE = 3.0  # seconds that a dry run spends on running one program
@@ -108,7 +108,7 @@ def drawing(
 ) -> Job:
     """What `sampling.drawer` runs for `count` images, with `calls` network calls each. The model needs no parameters."""
     path = model.make_path(blank.path)
-    solver, times = solver or heun(path), grids.default(path, 12) if times is None else times
+    solver, times = usual(path, solver, times)
 
     def one(params: Any, key: Array, told: dict[str, Array]) -> Array:
         start, walk = jax.random.split(key)

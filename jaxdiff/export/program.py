@@ -8,12 +8,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdiff import grids, model
+from jaxdiff import model
 from jaxdiff.export import artifact
 from jaxdiff.guidance import classifier_free
 from jaxdiff.model import Model
 from jaxdiff.solvers.loop import Solver, sample
-from jaxdiff.solvers.runge_kutta import heun
+from jaxdiff.solvers.named import usual
 from jaxdiff.types import Array, Denoiser, Params
 
 PLATFORMS = ('cpu', 'cuda', 'tpu')
@@ -32,7 +32,7 @@ def save(
     """Write the sampler of a trained model as an artifact; `artifact.load(folder).draw` draws what `sampling.drawer` draws from the same key.
 
     Args:
-        solver, times: second-order Heun over twelve steps of `grids.default`, by default. The grid may be another at every draw.
+        solver, times: by default those of `solvers.named.usual`. The grid may be another at every draw.
         guided: whether the sampler takes a weight of classifier-free guidance, and every step costs two examples.
         platforms: of jax.export; none of them need be here.
         about: more for the manifest, JSON, such as the solver's name.
@@ -41,7 +41,8 @@ def save(
     """
     export = artifact.export_module()
     path = model.make_path(trained.path)
-    times = np.asarray(grids.default(path, 12) if times is None else times, np.float32)
+    solver, times = usual(path, solver, times)
+    times = np.asarray(times, np.float32)
     conditions = conditioning(trained)
     if guided and not conditions:
         raise ValueError('a model that is told nothing cannot be guided')
@@ -57,7 +58,7 @@ def save(
         jax.ShapeDtypeStruct((batch,), jnp.int32),
         {name: jax.ShapeDtypeStruct((batch, *each['shape']), each['dtype']) for name, each in conditions.items()},
     )
-    walk = jax.jit(jax.vmap(walker(trained, solver or heun(path), restore, guided), in_axes=(None, 0, 0)))
+    walk = jax.jit(jax.vmap(walker(trained, solver, restore, guided), in_axes=(None, 0, 0)))
     programs = {each: export.export(walk, platforms=(each,))(shared, *examples) for each in platforms}
     manifest = {
         'calling_convention': max(each.calling_convention_version for each in programs.values()),

@@ -10,7 +10,6 @@ from jaxdiff import experiment, grids
 from jaxdiff.benchmark import accuracy, contest, laws, schedulers
 from jaxdiff.benchmark.schedulers import Entry
 from jaxdiff.solvers.ancestral import ddim
-from jaxdiff.solvers.default import default
 
 TINY = dict(calls=6, walkers=10, seeds=3, laws=('line',), on=('cosine',), curve=(12,))
 FIELD = (Entry('far', {'by': 0.5}), Entry('none'), Entry('near', {'by': 0.01}), Entry('lost', {'by': np.nan}))
@@ -46,7 +45,7 @@ def test_the_truth_is_where_the_flow_carries_every_quantile(line):
 def test_the_default_errs_less_than_ddim_and_ever_less(line):
     with jax.enable_x64(True):
         error = lambda make, n: line.error(line.ours(make, grids.default(line.path, n)))
-        assert error(default, 20) < error(default, 10) / 4 < error(ddim, 10) / 12
+        assert error(contest.USUAL, 20) < error(contest.USUAL, 10) / 4 < error(ddim, 10) / 12
 
 
 def test_ratios_are_to_the_best_scheduler_that_can_walk(monkeypatch):

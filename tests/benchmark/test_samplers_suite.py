@@ -4,7 +4,6 @@ import time
 
 import jax
 import pytest
-import sample as sample_script
 
 from jaxdiff import grids, paths
 from jaxdiff.benchmark import loops, peers, samplers, timing, walks
@@ -67,7 +66,6 @@ def test_calls_are_those_of_the_solvers():
 
 
 def test_every_solver_of_the_scripts_is_timed():
-    assert set(sample_script.SOLVERS) <= set(walks.SOLVERS)
     assert set(loops.DIFFUSERS) | set(loops.MONAI) <= set(walks.SOLVERS)
     assert walks.grid('heun', PATH, 4).tolist() == grids.default(PATH, 4).tolist()
 

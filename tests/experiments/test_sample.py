@@ -1,16 +1,14 @@
 """Files that sample.py writes lie exactly where their inputs lay."""
 
 import jax
-import jax.numpy as jnp
 import nibabel as nib
 import numpy as np
 import pytest
 import sample
 
-from jaxdiff import grids, model, paths
+from jaxdiff import model
 from jaxdiff.data import layouts, preprocess
 from jaxdiff.experiment import configure
-from jaxdiff.solvers import loop
 from jaxdiff.types import UserError
 
 
@@ -122,17 +120,3 @@ def test_a_scan_unlike_the_training_data_is_refused(tmp_path, volumes):
     with pytest.raises(UserError, match='channel'):
         sample.run(configure(sample.Config, sample.PRESETS, preset='smoke', **given))
     assert not (tmp_path / 'out').exists()
-
-
-@pytest.mark.parametrize('solver', sample.SOLVERS)
-def test_network_calls_are_told_as_they_happen(solver):
-    path, count = paths.vp(), []
-
-    def denoise(x, t):
-        jax.debug.callback(lambda: count.append(0))
-        return x / 2
-
-    times = grids.default(path, 5)
-    jax.block_until_ready(jax.jit(lambda x: loop.sample(jax.random.key(0), x, denoise, sample.SOLVERS[solver](path), times).x)(jnp.ones(1)))
-    jax.effects_barrier()
-    assert len(count) == sample.calls(configure(sample.Config, sample.PRESETS, solver=solver, steps=5))

@@ -10,10 +10,10 @@ import pytest
 
 from jaxdiff import constraints, grids, guidance, paths
 from jaxdiff.solvers import langevin, reverse_sde
+from jaxdiff.solvers.adams import adams
 from jaxdiff.solvers.ancestral import ddim, ddpm
 from jaxdiff.solvers.churn import churn
 from jaxdiff.solvers.consistency import consistency
-from jaxdiff.solvers.default import default
 from jaxdiff.solvers.dpm_solver import dpmpp, sde_dpmpp
 from jaxdiff.solvers.loop import Solver, sample
 from jaxdiff.solvers.multistep import plms, pndm, s_pndm
@@ -26,7 +26,7 @@ PATHS = {
     'flow': paths.flow(),
 }
 SOLVERS = {
-    'default': default,
+    'adams': adams,
     'ddpm small': ddpm,
     'ddpm large': lambda path: ddpm(path, variance='large'),
     'ddpm callable': lambda path: ddpm(path, variance=lambda x, t, s: 0.1 * jnp.ones_like(x)),

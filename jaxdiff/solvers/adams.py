@@ -1,4 +1,4 @@
-"""The solver to take where nothing else is asked for: the method of Adams in the angle between noise and data, predicted and corrected.
+"""The method of Adams in the angle between noise and data, predicted and corrected: the solver to take where nothing else is asked for.
 
 With theta = atan(sigma / (alpha d)), d the standard deviation of the data, and r^2 = alpha^2 d^2 + sigma^2, the probability flow is
 
@@ -27,8 +27,8 @@ from jaxdiff.predict import convert
 from jaxdiff.solvers.loop import Solver
 
 
-def default(path: GaussianPath, *, data_std: float | None = None) -> Solver:
-    """Adams' predictor-corrector in the angle; N evaluations in N steps, of third order on the grids of `grids.default`.
+def adams(path: GaussianPath, *, data_std: float | None = None) -> Solver:
+    """Adams' predictor and corrector in the angle; N evaluations in N steps, of third order on the grids of `grids.default`.
 
     Args:
         data_std: d, by default the path's, or 0.5 where it names none, as in `grids.default`.

@@ -1,4 +1,4 @@
-"""The default solver: exact for one Gaussian, its two formulae by integrals of polynomials, third order, steady under guidance."""
+"""The method of Adams in the angle: exact for one Gaussian, its two formulae by integrals of polynomials, third order, steady under guidance."""
 
 from itertools import pairwise
 
@@ -11,7 +11,7 @@ from convergence import errors, evaluations, log_snr, orders
 
 from jaxdiff import grids, guidance, paths
 from jaxdiff.predict import convert
-from jaxdiff.solvers.default import default
+from jaxdiff.solvers.adams import adams
 from jaxdiff.solvers.loop import sample
 from jaxdiff.solvers.runge_kutta import heun
 
@@ -20,13 +20,13 @@ VP, EDM = paths.vp(), paths.edm(data_std=0.3)
 
 def test_it_is_of_third_order():
     with jax.enable_x64(True):
-        rmse = errors(VP, default(VP), log_snr)
+        rmse = errors(VP, adams(VP), log_snr)
     np.testing.assert_allclose(orders(rmse)[3:], 3, atol=0.1)
     assert rmse[-1] < 1e-6
 
 
 def test_a_step_takes_one_evaluation():
-    assert evaluations(VP, default(VP), 7) == 7
+    assert evaluations(VP, adams(VP), 7) == 7
 
 
 @pytest.mark.parametrize(
@@ -37,7 +37,7 @@ def test_one_gaussian_of_the_spread_that_it_is_told_of_is_carried_exactly(path, 
         noise = jnp.linspace(-2, 2, 9)
         denoise = oracles.denoiser(path, oracles.Mixture((1.0,), (0.0,), (std,)))
         x = jnp.hypot(path.sigma(path.end), std * path.alpha(path.end)) * noise
-        out = sample(jax.random.key(0), x, denoise, default(path, **told), grids.uniform(path, 4))
+        out = sample(jax.random.key(0), x, denoise, adams(path, **told), grids.uniform(path, 4))
     np.testing.assert_allclose(out.x, std * noise, atol=1e-9)
 
 
@@ -63,14 +63,14 @@ def test_steps_are_integrals_of_the_polynomials_through_what_is_known():
             if len(angles) > 1:
                 y += integral(angles, slopes, angles[1], angles[0])
             ahead = y + integral(angles[:2], slopes[:2], angles[0], angle(s))
-        out = sample(jax.random.key(0), x, denoise, default(VP), jnp.array(times))
+        out = sample(jax.random.key(0), x, denoise, adams(VP), jnp.array(times))
     np.testing.assert_allclose(out.x, [ahead * std], rtol=1e-9)
     np.testing.assert_array_equal(out.x, out.x0)
 
 
 def test_one_step_is_the_denoiser():
     x, denoise = jnp.array([0.3, -1.2]), oracles.denoiser(VP, oracles.TEST_BED)
-    out = sample(jax.random.key(0), x, denoise, default(VP), jnp.array([1.0, 0.0]))
+    out = sample(jax.random.key(0), x, denoise, adams(VP), jnp.array([1.0, 0.0]))
     np.testing.assert_allclose(out.x, denoise(x, jnp.float32(1.0)), rtol=1e-5)
 
 
@@ -83,6 +83,6 @@ def test_under_strong_guidance_it_errs_less_than_heun_with_as_many_calls():
     walk = lambda solver, n: sample(jax.random.key(0), x, denoise, solver, grids.default(path, n)).x
     fine = walk(heun(path), 300)
     rmse = lambda ends: float(jnp.sqrt(jnp.mean((ends - fine) ** 2)))
-    ends = walk(default(path), 10)
+    ends = walk(adams(path), 10)
     assert jnp.max(jnp.abs(ends)) < 1.3
     assert rmse(ends) < rmse(walk(heun(path), 5)) / 3
