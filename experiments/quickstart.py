@@ -23,6 +23,7 @@ from jaxdiff.export import bill
 from jaxdiff.metrics import detection, synthesis
 from jaxdiff.metrics.privacy import Memorisation
 from jaxdiff.model import Model
+from jaxdiff.solvers import named
 from jaxdiff.solvers.ancestral import ddim
 from jaxdiff.tasks.anomaly.partial import restore
 from jaxdiff.tasks.inpainting.replacement import fill
@@ -38,7 +39,7 @@ class Config(experiment.Config):
     held_out: int = option(60, 'subjects that the model has not seen, half of them to compare with', low=2)
     samples: int = option(300, 'brains to draw', low=8)
     controls: int = option(100, 'images to draw from the untrained network', low=8)
-    steps: int = option(8, 'steps of the sampler', low=1)
+    steps: int = option(15, 'steps of the sampler', low=1)
     tuning: int = option(16, 'subjects with a lesion on whom depth, repeats and map are chosen', low=1)
     patients: int = option(32, 'subjects with a lesion on whom they are judged', low=1)
     depths: tuple = option((0.2, 0.3, 0.4), 'noising depths to choose from, in path time', low=0.05, high=0.95)
@@ -53,8 +54,8 @@ PRESETS = {
         subjects=2, held_out=4, samples=8, controls=8, steps=2, tuning=2, patients=2, depths=(0.4,), repeats=(2,), walk=2, learning=2
     ),
     'cpu': {},
-    'gpu': dict(samples=1000, controls=1000, steps=12, held_out=200, patients=200, learning=2000),
-    'paper': dict(samples=1000, controls=1000, steps=12, held_out=200, patients=200, learning=2000),
+    'gpu': dict(samples=1000, controls=1000, steps=named.STEPS, held_out=200, patients=200, learning=2000),
+    'paper': dict(samples=1000, controls=1000, steps=named.STEPS, held_out=200, patients=200, learning=2000),
 }
 MEDIANS = (1, 3, 5)  # widths of the median filter that the map is chosen among, in pixels
 BARS = (
@@ -127,7 +128,7 @@ def run(config: Config) -> dict[str, Any]:
         **experiment.headline('quickstart', config, manifest),
         'wall_s': clock.seconds(),
         'peak_memory_bytes': experiment.peak_memory(),
-        'nfe': {'drawing': 2 * config.steps - 1, 'restoring': config.walk * found.choice.repeats, 'filling': 60},
+        'nfe': {'drawing': config.steps, 'restoring': config.walk * found.choice.repeats, 'filling': 60},
         'parameters': model.count(trained.params),
         'state_digest': trained.card.get('state_digest'),
         'choice': found.choice._asdict(),
@@ -142,7 +143,7 @@ def forecast(config: Config, trained: Model) -> dict[str, Any]:
     zeros = {'image': np.zeros(trained.card['shape'], np.float32)}
     learning = learner(config, trained, Source(16, lambda index: zeros, {}))
     restored = config.tuning * len(config.depths) * sum(config.repeats) + 2 * config.patients * max(config.repeats)
-    draws = dict(size=min(config.samples, 50), calls=2 * config.steps - 1, times=grids.uniform(model.make_path(trained.path), config.steps))
+    draws = dict(size=min(config.samples, 50), calls=config.steps, times=grids.default(model.make_path(trained.path), config.steps))
     jobs = (
         bill.drawing(trained, count=config.evaluations * (config.samples + config.controls), **draws),
         bill.calling(trained, count=config.evaluations * restored, size=8, calls=config.walk, name='restoring'),
@@ -164,7 +165,7 @@ def drawing(config: Config, trained: Model, untrained: Model, train: np.ndarray,
     """The evaluation of the samples; the samples, what they are nearest to, and what they were compared with."""
     depth = brains.Recipe(**trained.card['recipe_of_data']).shape[2]
     against = synthesis.reference(train, *np.split(held_out, [config.held_out // 2 * depth]))
-    times = grids.uniform(model.make_path(trained.path), config.steps)
+    times = grids.default(model.make_path(trained.path), config.steps)
     draw = sampling.drawer(trained, times=times, size=min(config.samples, 50), name='drawing brains')
     drawn, noise = draw(trained.params, key, config.samples), draw(untrained.params, key, config.controls)
     *judged, copies = synthesis.compare(drawn, noise, against, np.random.default_rng(config.seed))
