@@ -100,7 +100,7 @@ def job(case: Case) -> bill.Job:
     blank = model.Model(spec, {'name': 'cosine'}, 'v', None, {}, {'shape': [*(case.size,) * case.dims, case.channels]})
     if case.mode == 'sampling':
         times = grids.default(model.make_path(blank.path), case.steps)
-        return bill.drawing(blank, count=case.batch, size=case.batch, calls=2 * case.steps - 1, times=times)
+        return bill.drawing(blank, count=case.batch, size=case.batch, calls=case.steps, times=times)
     zeros = np.broadcast_to(np.float32(0), blank.card['shape'])
     source = Source(case.batch, lambda index: {'image': zeros}, {})
     return plans.training(plans.denoiser('network', blank, source, batch=case.batch, steps=1, rate=1e-3))
