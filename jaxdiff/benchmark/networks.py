@@ -16,7 +16,7 @@ import jax
 
 from jaxdiff import parallel, report
 from jaxdiff.benchmark import peers as others
-from jaxdiff.benchmark import timing, twins
+from jaxdiff.benchmark import profile, timing, twins
 from jaxdiff.benchmark.ceiling import ceiling
 from jaxdiff.benchmark.measured import Measured
 from jaxdiff.benchmark.timing import Timing
@@ -66,7 +66,7 @@ def measure(
         dims: spatial axes, 2, 3 or both.
         size, widths, batch: by default those of `STANDARD`.
         peers: whether PyTorch takes part, where it and MONAI are installed; torch_compile: also compiled, where it can.
-        train, remat: whether to train, and with remat too.
+        train, remat: whether to train, and with remat too; where training is timed on a CPU, where its time goes is told too.
         steps: of the sampler that is guided; 0 is none.
 
     Raises `UserError` for a network that cannot be, and `ValueError` where the two sides do not agree.
@@ -78,7 +78,7 @@ def measure(
         others.use_threads(parallel.cores())
     notes = [f'not installed, so ours was timed alone: {", ".join(absent)}'] if absent else []
     notes += ['no accelerator here: measured on the cores of a CPU'] if jax.default_backend() == 'cpu' else []
-    rows = []
+    rows, profiles = [], []
     with Progress(len(dims), name='networks') as progress:
         for n, axes in enumerate(dims):
             standard = STANDARD[axes]
@@ -86,9 +86,11 @@ def measure(
             for work, said in works(case, beside, torch_compile, train, remat, steps):
                 rows += timed(case, work, rounds)
                 notes += [f'{axes}-D {work.name}, {each}' for each in said]
+            if train and jax.default_backend() == 'cpu':
+                profiles.append(profile.table(case))
             progress.update(n + 1)
     seen = [Evaluation(figures(rows, n), baselines(rows, n), {}) for n in range(rounds)]
-    return Measured(seen, [table(rows)], [*map(line, rows)], [section(rows)], notes)
+    return Measured(seen, [table(rows), *profiles], [*map(line, rows)], [section(rows)], notes)
 
 
 def works(case: Case, beside: bool, torch_compile: bool, train: bool, remat: bool, steps: int) -> Iterator[tuple[Work, list[str]]]:

@@ -38,6 +38,7 @@ def measured():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(networks, 'works', works)
         patch.setattr(networks, 'ceiling', lambda dtype: 1e9)
+        patch.setattr(networks.profile, 'table', lambda case: {'caption': f'{case.dims}-D', 'header': [], 'rows': []})
         patch.setattr(timing, 'alternate', partial(timing.alternate, least=0.01))
         return networks.measure(dims=(2,), rounds=2, peers=False)
 
