@@ -32,7 +32,7 @@ from jaxdiff.training import optimizer, stages, teacher
 from jaxdiff.training.state import TrainState, init_state, state_digest
 from jaxdiff.training.step import make_step
 from jaxdiff.types import Array, Denoiser, Key, Loss, Params, Time, UserError
-from jaxdiff.workdir import Workdir, open_workdir
+from jaxdiff.workdir import Workdir, open_workdir, peak_memory
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -306,7 +306,7 @@ def run(config: Config) -> dict[str, Any]:
         **experiment.headline('foundations/distillation', config, manifest),
         'seeds': list(seeds),
         'wall_s': clock.seconds(),
-        'peak_memory_bytes': experiment.peak_memory(),
+        'peak_memory_bytes': peak_memory(),
         'nfe': {'teacher': config.grid, 'students': 'as many as the name of the distance says'},
         'parameters': numbers,
         'state_digest': digests,

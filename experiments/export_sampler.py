@@ -23,7 +23,7 @@ from jaxdiff.export.program import PLATFORMS
 from jaxdiff.model import Model
 from jaxdiff.solvers import named
 from jaxdiff.types import UserError
-from jaxdiff.workdir import Workdir, open_workdir
+from jaxdiff.workdir import Workdir, open_workdir, peak_memory
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +64,7 @@ def run(config: Config) -> dict[str, Any]:
     result = {
         **experiment.headline('export_sampler', config, done.about),
         'wall_s': clock.seconds(),
-        'peak_memory_bytes': experiment.peak_memory(),
+        'peak_memory_bytes': peak_memory(),
         **experiment.verdict([Evaluation(done.measured, {}, {})], BARS if done.measured else ()),
     }
     sections = []

@@ -29,7 +29,7 @@ from jaxdiff.tasks.anomaly.partial import restore
 from jaxdiff.tasks.inpainting.replacement import fill
 from jaxdiff.training import log
 from jaxdiff.types import UserError
-from jaxdiff.workdir import Workdir, open_workdir
+from jaxdiff.workdir import Workdir, open_workdir, peak_memory
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,7 +127,7 @@ def run(config: Config) -> dict[str, Any]:
     result = {
         **experiment.headline('quickstart', config, manifest),
         'wall_s': clock.seconds(),
-        'peak_memory_bytes': experiment.peak_memory(),
+        'peak_memory_bytes': peak_memory(),
         'nfe': {'drawing': config.steps, 'restoring': config.walk * found.choice.repeats, 'filling': 60},
         'parameters': model.count(trained.params),
         'state_digest': trained.card.get('state_digest'),

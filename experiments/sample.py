@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdiff import experiment, grids, model, plans, report, sampling
+from jaxdiff import experiment, grids, model, report, sampling
 from jaxdiff.clock import Clock
 from jaxdiff.data import layouts, preprocess, volumes
 from jaxdiff.data.volumes import SUFFIXES, Frame
@@ -33,7 +33,7 @@ from jaxdiff.solvers import named
 from jaxdiff.solvers.loop import sample
 from jaxdiff.tiling import fuse
 from jaxdiff.types import Array, Denoiser, UserError
-from jaxdiff.workdir import Workdir, open_workdir
+from jaxdiff.workdir import Workdir, open_workdir, peak_memory
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,7 +88,7 @@ def run(config: Config) -> dict[str, Any]:
     result = {
         **experiment.headline('sample', config, manifest),
         'wall_s': clock.seconds(),
-        'peak_memory_bytes': experiment.peak_memory(),
+        'peak_memory_bytes': peak_memory(),
         'nfe': calls(config),
         'parameters': model.count(trained.params),
         **experiment.verdict([Evaluation({}, {}, {})], ()),
@@ -105,7 +105,11 @@ def find(name: str) -> Model:
     root = Path(name)
     if not root.is_dir():
         raise UserError(f"--model={name}: no such workdir; give one that train.py wrote, or 'brain'")
-    return model.load(root / 'model') if (root / 'model.npz').exists() else plans.unfinished(root, 'model')
+    if (root / 'model.npz').exists():
+        return model.load(root / 'model')
+    from jaxdiff import plans  # brings all of training with it
+
+    return plans.unfinished(root, 'model')
 
 
 def files_of(spec: str) -> layouts.Index:

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdiff import experiment, grids, model, plans, report
+from jaxdiff import experiment, grids, model, plans, report, study
 from jaxdiff.data import brains, layouts, loader, preprocess, scope
 from jaxdiff.data.datasets import Dataset, open_dataset
 from jaxdiff.data.preprocess import to_json
@@ -200,7 +200,7 @@ BARS = (Bar('kernel_distance_ratio', '<=', 0.5), Bar('memorised_5', '<=', 0.15))
 def run(config: Config) -> dict:
     """Train, judge and write the workdir; returns what result.json holds."""
     bars = BARS if config.preset in ('cpu', 'gpu') else ()
-    return experiment.run(
+    return study.run(
         'synthesis/train', config, open_data=open_data, plan=plan, evaluate=evaluate, show=show, bars=bars,
         evaluations=config.evaluations, save_every=config.save_every, nfe=config.sample_steps, sketch=sketch, jobs=jobs,
     )  # fmt: skip

@@ -1,4 +1,4 @@
-"""What every script shares: a frozen dataclass becomes flags, a run becomes a workdir, a verdict becomes an exit status.
+"""What every script shares: a frozen dataclass becomes flags, evaluations become a verdict, a verdict becomes an exit status.
 
 A script owns its `Config`, `PRESETS` and `run(config)`; `main` adds the command line. Exit status: 0 done, 1 a bar was missed under `--check`,
 2 a mistake in a flag, file or folder (one line says which and what to do), 130 interrupted and saved.
@@ -16,20 +16,22 @@ import jax
 import numpy as np
 from absl import app, flags, logging
 
-from jaxdiff import model, parallel, plans, processes, report
-from jaxdiff.clock import Clock
-from jaxdiff.export.bill import Job
-from jaxdiff.training.loop import Interrupted
-from jaxdiff.types import UserError
-from jaxdiff.workdir import Workdir, digest, environment, open_workdir, peak_memory, settings_of, write_json
+from jaxdiff import parallel, processes, report
+from jaxdiff.types import Interrupted, UserError
+from jaxdiff.workdir import Workdir, digest, environment, settings_of, write_json
 
 PRESETS = ('smoke', 'cpu', 'gpu', 'paper')
 flags.disclaim_key_flags()  # --help shows the flags as the script's own
 
 
-def option(default: Any, help: str, *, low: float | None = None, high: float | None = None, choices: Sequence[str] = ()) -> Any:
-    """A field of a `Config` that is also a flag: its default gives the type; values below `low`, above `high` or outside `choices` are refused."""
-    return dataclasses.field(default=default, metadata={'help': help, 'low': low, 'high': high, 'choices': tuple(choices)})
+def option(
+    default: Any, help: str, *, low: float | None = None, high: float | None = None, choices: Sequence[str] = (), flag: str = ''
+) -> Any:
+    """A field of a `Config` that is also a flag: its default gives the type; values below `low`, above `high` or outside `choices` are refused.
+
+    The flag is called as the field, or `flag` where Python keeps that word for itself.
+    """
+    return dataclasses.field(default=default, metadata={'help': help, 'low': low, 'high': high, 'choices': tuple(choices), 'flag': flag})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +85,7 @@ def main(config_class: type[Config], presets: Mapping[str, Mapping[str, Any]], r
             rest = flags.FLAGS(argv)
             if len(rest) > 1:
                 raise UserError(f'{rest[1]}: not a flag; flags are written --name=value')
-            given = {field.name: _read(field, flags.FLAGS[field.name].value) for field in fields if flags.FLAGS[field.name].present}
+            given = {field.name: _read(field, flags.FLAGS[_flag(field)].value) for field in fields if flags.FLAGS[_flag(field)].present}
             return configure(config_class, presets, **given)
         except (flags.Error, UserError) as error:
             flags.FLAGS.mark_as_parsed()
@@ -99,7 +101,7 @@ def main(config_class: type[Config], presets: Mapping[str, Mapping[str, Any]], r
             processes.hush()
             if config.compilation_cache:
                 jax.config.update('jax_compilation_cache_dir', config.compilation_cache)
-                jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.5)
+                jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.0)  # a script has dozens of small ones
             result = run(config)
         except UserError as error:
             _stop(str(error))
@@ -132,16 +134,20 @@ def configure(config_class: type[Config], presets: Mapping[str, Mapping[str, Any
     return config
 
 
+def _flag(field: dataclasses.Field) -> str:
+    return field.metadata.get('flag') or field.name
+
+
 def _define(field: dataclasses.Field) -> None:
     kind, about = type(field.default), field.metadata['help']
     if field.default not in ('', (), False):
         shown = ','.join(map(str, field.default)) if kind is tuple else field.default
         about = f'{about} (unless the preset says otherwise: {shown})'
     if kind is tuple:
-        flags.DEFINE_list(field.name, None, about)
+        flags.DEFINE_list(_flag(field), None, about)
     else:
         {bool: flags.DEFINE_boolean, int: flags.DEFINE_integer, float: flags.DEFINE_float, str: flags.DEFINE_string}[kind](
-            field.name, None, about
+            _flag(field), None, about
         )
 
 
@@ -153,77 +159,27 @@ def _read(field: dataclasses.Field, value: Any) -> Any:
     try:
         return tuple(words[each.lower()] if kind is bool else kind(each) for each in value)
     except (ValueError, KeyError):
-        raise UserError(f'--{field.name}={",".join(value)}: expected a comma-separated list of {kind.__name__}') from None
+        raise UserError(f'--{_flag(field)}={",".join(value)}: expected a comma-separated list of {kind.__name__}') from None
 
 
 def _check(field: dataclasses.Field, value: Any) -> None:
     low, high, choices = (field.metadata[name] for name in ('low', 'high', 'choices'))
     if value == () and field.default:
-        raise UserError(f'--{field.name}=: give at least one value')
+        raise UserError(f'--{_flag(field)}=: give at least one value')
     if choices and value not in choices:
-        raise UserError(f'--{field.name}={value}: choose one of {", ".join(choices)}')
+        raise UserError(f'--{_flag(field)}={value}: choose one of {", ".join(choices)}')
     for number in value if isinstance(value, tuple) else (value,):
         if low is not None and not number >= low:
-            raise UserError(f'--{field.name}={number}: must be at least {low}')
+            raise UserError(f'--{_flag(field)}={number}: must be at least {low}')
         if high is not None and not number <= high:
-            raise UserError(f'--{field.name}={number}: must be at most {high}')
+            raise UserError(f'--{_flag(field)}={number}: must be at most {high}')
 
 
 def _stop(line: str) -> None:
     processes.end(f'{Path(sys.argv[0]).name}: {line}', 2)
 
 
-# ---- a run
-
-
-def run(
-    name: str,
-    config: Config,
-    *,
-    open_data: Callable[[Any], Any],
-    plan: Callable[[Any, Any], Sequence[plans.Plan]],
-    evaluate: Callable[..., Evaluation],
-    show: Callable[..., Sequence[report.Section]],
-    bars: Sequence[Bar] = (),
-    evaluations: int = 3,
-    save_every: int = 500,
-    nfe: int | None = None,
-    sketch: Callable[[Any], Any] | None = None,
-    jobs: Callable[[Any, Sequence[plans.Plan]], Sequence[Job]] = lambda config, todo: (),
-) -> dict[str, Any]:
-    """Open the data, train what `plan(config, data)` asks for, evaluate, and write the workdir; returns what result.json holds.
-
-    `evaluate(config, models, data, seed)` is called for `evaluations` seeds; a bar holds for the mean less one standard deviation (on the side that
-    counts). `nfe` is how often the network is called for one image. `show(config, models, data, folder)` makes the sections of the page, once.
-    A dry run tells instead what the plans and `jobs(config, plans)`, the rest of the run, would cost, of data of which `sketch(config)` knows
-    the shapes.
-    """
-    if config.dry_run:
-        todo = tuple(plan(config, (sketch or open_data)(config)))
-        return plans.forecast(todo, jobs(config, todo))
-    clock = Clock()
-    data = open_data(config)
-    clock.lap('data')
-    todo = tuple(plan(config, data))
-    folder = open_workdir(config, data.manifest, name=name.rpartition('/')[2])
-    cache = Path(config.models) if config.models and not config.retrain else None
-    trained = plans.train(todo, folder, seed=config.seed, save_every=save_every, cache=cache)
-    clock.lap('train')
-    models = {label: each.model for label, each in trained.items()}
-    seen = [evaluate(config, models, data, config.seed + n) for n in range(evaluations)]
-    sections = show(config, models, data, folder)
-    clock.lap('infer')
-    result = {
-        **headline(name, config, data.manifest),
-        'wall_s': clock.seconds(),
-        'peak_memory_bytes': peak_memory(),
-        'nfe': nfe,
-        'parameters': {label: model.count(each.params) for label, each in models.items()},
-        'state_digest': {label: each.state_digest for label, each in trained.items()},
-        **verdict(seen, bars),
-    }
-    conclude(folder, result, sections, receipts=config.receipts)
-    return result
+# ---- a result
 
 
 def headline(name: str, config: Config, manifest: Mapping[str, Any]) -> dict[str, Any]:

@@ -70,6 +70,28 @@ def denoising(
     return loss
 
 
+def classification(apply: Callable[..., Array], path: GaussianPath, *, times: Callable[[Key], Time] | None = None) -> Loss:
+    """Cross-entropy of the class of a noised image, nats.
+
+    Args:
+        apply: (params, x (1, *spatial, C), embedded time (1,)) -> a number for each class (1, classes).
+        times: key -> t; None is `weights.uniform(path)`.
+
+    Returns:
+        (params, key, example) -> (loss, metrics): `example['image']` is x0, `example['label']` its class, and the metrics hold 'accuracy'.
+    """
+    times = times or weights.uniform(path)
+
+    def loss(params, key, example):
+        time_key, noise_key = jax.random.split(key)
+        t, x0, label = times(time_key), example['image'], example['label']
+        x = perturb(path, x0, gaussian(noise_key, x0.shape), t)
+        scores = jax.nn.log_softmax(apply(params, x[None], path.embed(t)[None])[0].astype(jnp.float32))
+        return _share(example) * -scores[label], {'accuracy': (jnp.argmax(scores) == label).astype(jnp.float32)}
+
+    return loss
+
+
 def hybrid(
     apply: Callable[..., Array],
     path: GaussianPath,

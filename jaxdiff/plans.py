@@ -5,7 +5,7 @@ digest names the trained model in a cache (`--models`) that systems share.
 """
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,10 +18,10 @@ from jaxdiff.data import loader
 from jaxdiff.data.source import Source
 from jaxdiff.export import bill
 from jaxdiff.model import Model
-from jaxdiff.training import checkpoint, optimizer, stages
+from jaxdiff.training import autoencoding, checkpoint, optimizer, stages, teacher
 from jaxdiff.training.state import TrainState, init_state, state_digest
 from jaxdiff.training.step import make_step
-from jaxdiff.types import Example, Key, UserError
+from jaxdiff.types import Example, Key, Loss, Params, UserError
 from jaxdiff.workdir import Workdir, digest
 
 Condition = Callable[[Key, Example], dict[str, jax.Array]]  # one example -> what its network is told, randomly dropped
@@ -37,6 +37,9 @@ class Plan(NamedTuple):
     finish: Callable[[TrainState], Model]
 
 
+Later = Callable[[Mapping[str, Model]], Plan]  # the models trained so far, by name -> what is to be trained with them
+
+
 class Trained(NamedTuple):
     """A trained model, and the digest of the state it came from."""
 
@@ -49,76 +52,164 @@ def denoiser(
     blank: Model,
     source: Source,
     *,
-    batch: int,
-    steps: int,
-    rate: float,
-    warmup: int | None = None,
-    clip: float = 1.0,
-    ema: float = 0.995,
     weight: dict[str, Any] | None = None,
-    augment: loader.Augment | None = None,
     condition: Condition | None = None,
-    accumulate: int = 1,
-    fsdp: int = 1,
-    seed: int = 0,
+    **schedule: Any,
 ) -> Plan:
     """Train `blank`'s network to predict `blank.kind` along `blank.path` on the images of `source`.
 
-    `weight` names a weight of `weights` and its arguments, such as {'name': 'min_snr', 'gamma': 5}; `warmup` is 200 steps, or a tenth of few.
-    Raises `UserError` for a network that does not fit the images, and a batch that does not split.
+    `weight` names a weight of `weights` and its arguments, such as {'name': 'min_snr', 'gamma': 5}; `schedule` as in `learner`.
     """
-    warmup = min(200, steps // 10) if warmup is None else warmup
-    recipe = {
-        'network': blank.network,
-        'path': blank.path,
-        'kind': blank.kind,
-        'data': digest(source.manifest),
-        'schedule': {'batch': batch, 'steps': steps, 'rate': rate, 'warmup': warmup, 'clip': clip, 'ema': ema, 'accumulate': accumulate},
-        'weight': weight,
-        'augment': _name(augment),
-        'condition': _name(condition),
-        'conditioning': blank.card.get('conditioning', {}),
-        'seed': seed,
-    }
-    if batch % accumulate:
-        raise UserError(f'--batch={batch} does not split into --accumulate={accumulate} equal parts; choose a divisor')
-    network = model.make_network(blank.network)
-    try:
-        model.shapes(blank)
-    except (ValueError, TypeError, ZeroDivisionError) as error:
-        shape, reason = tuple(blank.card['shape']), str(error).splitlines()[0]
-        raise UserError(f'the network does not fit images of {shape}: {reason}; change --size, --widths, --attention or --patch') from None
-    adam = optimizer.adam(rate, steps, warmup=warmup, clip=clip)
-    mesh = parallel.make_mesh(fsdp=fsdp, batch=batch)
     options = {}
     if weight is not None:
         arguments = {name: value for name, value in weight.items() if name != 'name'}
         options['weight'] = getattr(weights, weight['name'])(blank.kind, **arguments)
     if condition is not None:
         options['condition'] = condition
-    loss = losses.denoising(network.apply, model.make_path(blank.path), blank.kind, **options)
+    loss = losses.denoising(model.make_network(blank.network).apply, model.make_path(blank.path), blank.kind, **options)
+    recipe = {'weight': weight, 'condition': _name(condition)}
+    return learner(name, blank, source, loss, recipe=recipe, **schedule)
 
-    def init(key: Key) -> TrainState:
-        weights_key, state_key = jax.random.split(key)
-        params = network.init(weights_key, jnp.zeros((1, *blank.card['shape'])), jnp.zeros(1))
-        return init_state(params, adam, state_key)
 
-    data = functools.partial(
-        _batches, source, batch, seed=seed, augment=augment, process_index=jax.process_index(), process_count=jax.process_count()
+def classifier(name: str, blank: Model, source: Source, *, clean: bool = False, **schedule: Any) -> Plan:
+    """Train `blank`'s network to tell `example['label']` from an image noised along `blank.path`, or with `clean` from the image itself.
+
+    The network answers with a number for each class. `schedule` as in `learner`.
+    """
+    times = (lambda key: jnp.zeros(())) if clean else None
+    loss = losses.classification(model.make_network(blank.network).apply, model.make_path(blank.path), times=times)
+    return learner(name, blank, source, loss, recipe={'clean': clean}, **schedule)
+
+
+def autoencoder(
+    name: str,
+    blank: Model,
+    source: Source,
+    *,
+    penalty: dict[str, Any],
+    perception: dict[str, Any] | None = None,
+    critic: dict[str, Any] | None = None,
+    batch: int,
+    steps: int,
+    rate: float,
+    warmup: int | None = None,
+    clip: float = 1.0,
+    ema: float = 0.995,
+    augment: loader.Augment | None = None,
+    fsdp: int = 1,
+    seed: int = 0,
+) -> Plan:
+    """Train `blank`'s network to give the images of `source` back from their latents.
+
+    `penalty`, `perception` and `critic` as in `training.autoencoding.trainer`, the rest as in `learner`.
+    """
+    warmup = min(200, steps // 10) if warmup is None else warmup
+    schedule = {'batch': batch, 'steps': steps, 'rate': rate, 'warmup': warmup, 'clip': clip, 'ema': ema}
+    recipe = _recipe(blank, source, schedule, augment, seed) | {'penalty': penalty, 'perception': perception, 'critic': critic}
+    _check(blank)
+    mesh = parallel.make_mesh(fsdp=fsdp, batch=batch)
+    init, step = autoencoding.trainer(
+        model.make_network(blank.network),
+        blank.card['shape'],
+        optimizer.adam(rate, steps, warmup=warmup, clip=clip, b1=0.5, b2=0.9),
+        penalty=penalty,
+        perception=perception,
+        critic=critic,
+        ema=ema,
+        together=lambda fn: parallel.whole(fn, mesh),
     )
-    stage = stages.Stage(name, init, make_step(parallel.whole(loss, mesh), adam, ema=ema, accumulate=accumulate), data, steps)
-    finish = lambda state: blank._replace(params=jax.device_get(jax.tree.map(parallel.localise, state.ema)))
-    return Plan(stage, recipe, blank, mesh, finish)
+    finish = lambda state: blank._replace(params=_fetched(autoencoding.variables(state)))
+    return Plan(stages.Stage(name, init, step, _stream(source, batch, augment, seed), steps), recipe, blank, mesh, finish)
 
 
-def train(plans: Sequence[Plan], folder: Workdir, *, seed: int, cache: Path | None = None, **options: Any) -> dict[str, Trained]:
+def learner(
+    name: str,
+    blank: Model,
+    source: Source,
+    loss: Loss,
+    *,
+    batch: int,
+    steps: int,
+    rate: float,
+    warmup: int | None = None,
+    clip: float = 1.0,
+    ema: float = 0.995,
+    augment: loader.Augment | None = None,
+    accumulate: int = 1,
+    fsdp: int = 1,
+    seed: int = 0,
+    start: Params | None = None,
+    frozen: Params | None = None,
+    recipe: dict[str, Any] | None = None,
+) -> Plan:
+    """Train `blank`'s network by a loss of its parameters on the examples of `source`.
+
+    Args:
+        warmup: 200 steps, or a tenth of few.
+        start: the parameters to begin with, where they are not fresh ones; `recipe` must say which.
+        frozen: arrays that belong to the state and never change; `loss` is then a function of them that gives a loss.
+        recipe: what else decides the parameters, JSON.
+
+    Raises `UserError` for a network that does not fit the images, and a batch that does not split.
+    """
+    warmup = min(200, steps // 10) if warmup is None else warmup
+    schedule = {'batch': batch, 'steps': steps, 'rate': rate, 'warmup': warmup, 'clip': clip, 'ema': ema, 'accumulate': accumulate}
+    whole_recipe = _recipe(blank, source, schedule, augment, seed) | (recipe or {})
+    if batch % accumulate:
+        raise UserError(f'--batch={batch} does not split into --accumulate={accumulate} equal parts; choose a divisor')
+    network = model.make_network(blank.network)
+    _check(blank)
+    adam = optimizer.adam(rate, steps, warmup=warmup, clip=clip)
+    mesh = parallel.make_mesh(fsdp=fsdp, batch=batch)
+
+    def init(start: Params | None, key: Key) -> TrainState:
+        weights_key, state_key = jax.random.split(key)
+        fresh = lambda: network.init(weights_key, jnp.zeros((1, *blank.card['shape'])), jnp.zeros(1))
+        return init_state(fresh() if start is None else start, adam, state_key)
+
+    data = _stream(source, batch, augment, seed)
+    if frozen is None:
+        step = make_step(parallel.whole(loss, mesh), adam, ema=ema, accumulate=accumulate)
+        stage = stages.Stage(name, jax.tree_util.Partial(init, start), step, data, steps)
+    else:
+        lesson = lambda frozen, average: parallel.whole(loss(frozen), mesh)
+        stage = teacher.student(
+            name, teacher.taught_step(lesson, adam, ema=ema, accumulate=accumulate), adam, data, steps, start=start, teacher=frozen
+        )
+    finish = lambda state: blank._replace(params=_fetched(state.ema))
+    return Plan(stage, whole_recipe, blank, mesh, finish)
+
+
+def steered(name: str, blank: Model, source: Source, trunk: Model, *, begin: Params, condition: Condition, **schedule: Any) -> Plan:
+    """Train the control of `blank`, a `nets.control.Controlled`; its trunk has the parameters of `trunk` and keeps them to the last bit.
+
+    Args:
+        begin: parameters of the whole to begin with, as `nets.control.begin` makes them.
+        condition: as in `denoiser`; tells the hint.
+        schedule: as in `learner`.
+    """
+    network, path, parts = model.make_network(blank.network), model.make_path(blank.path), begin['params']
+    joined = lambda control, frozen: {'params': {'trunk': frozen, 'control': control}}
+
+    def loss(frozen: Params) -> Loss:
+        apply = lambda control, *args, **told: network.apply(joined(control, frozen), *args, **told)
+        return losses.denoising(apply, path, blank.kind, condition=condition)
+
+    recipe = {'condition': _name(condition), 'trunk': trunk.card.get('state_digest')}
+    plan = learner(name, blank, source, loss, start=parts['control'], frozen=parts['trunk'], recipe=recipe, **schedule)
+    return plan._replace(finish=lambda state: blank._replace(params=joined(plan.finish(state).params, jax.device_get(state.teacher))))
+
+
+def train(plans: Sequence[Plan | Later], folder: Workdir, *, seed: int, cache: Path | None = None, **options: Any) -> dict[str, Trained]:
     """Train the plans in order inside the workdir, from the newest checkpoint where there is one.
 
-    A model that `cache` holds under the same recipe is taken from there. Leaves `<name>.json` in the workdir from the start and `<name>.npz` at the
-    end, so that an interrupted run can be sampled from too. `options` are those of `training.loop.run`: save_every, log_every.
+    A plan that needs what earlier ones have trained is given as a function of those models. A model that `cache` holds under the same recipe is
+    taken from there. Leaves `<name>.json` in the workdir from the start and `<name>.npz` at the end, so that an interrupted run can be sampled
+    from too. `options` are those of `training.loop.run`: save_every, log_every.
     """
     done = {}
-    for plan in plans:
+    for each in plans:
+        plan = each if isinstance(each, Plan) else each({label: other.model for label, other in done.items()})
         name, stem = plan.stage.name, folder.root / plan.stage.name
         kept = cache and cache / digest(plan.recipe)
         if kept and processes.first(kept.with_suffix('.npz').exists):
@@ -157,6 +248,16 @@ def unfinished(root: Path, name: str) -> Model:
     return blank._replace(params=jax.device_get(state.ema))
 
 
+def resolved(plans: Sequence[Plan | Later]) -> tuple[Plan, ...]:
+    """The plans as they would be, of earlier models the shapes alone."""
+    known, found = {}, []
+    for each in plans:
+        plan = each if isinstance(each, Plan) else each(known)
+        known[plan.stage.name] = plan.blank._replace(params=model.shapes(plan.blank))
+        found.append(plan)
+    return tuple(found)
+
+
 def forecast(plans: Sequence[Plan], jobs: Sequence[bill.Job] = ()) -> dict[str, Any]:
     """Print what training the plans, and the `jobs` around it, would cost on these devices, without doing any of it; the same as JSON."""
     told = {'parameters': {plan.stage.name: model.count(model.shapes(plan.blank)) for plan in plans}}
@@ -171,7 +272,7 @@ def training(plan: Plan) -> bill.Job:
     stream = stage.data(0)
     batch = next(stream)
     stream.close()
-    state = jax.eval_shape(stage.init, jax.random.key(0))
+    state = jax.eval_shape(lambda init, key: init(key), jax.tree_util.Partial(stage.init), jax.random.key(0))  # it may hold shapes alone
     places, split = parallel.state_shardings(mesh, state), NamedSharding(mesh, PartitionSpec(parallel.AXES))
     state = jax.tree.map(lambda leaf, place: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place), state, places)
     ways = jax.process_count()
@@ -179,6 +280,37 @@ def training(plan: Plan) -> bill.Job:
     step = jax.jit(stage.step, donate_argnums=0, out_shardings=(places, None))
     dtype = plan.blank.network.get('dtype', 'float32')
     return bill.Job(f'training step of {stage.name}', step, (state, batch), stage.steps, dtype=dtype, run=False)
+
+
+def _recipe(blank: Model, source: Source, schedule: dict[str, Any], augment: loader.Augment | None, seed: int) -> dict[str, Any]:
+    return {
+        'network': blank.network,
+        'path': blank.path,
+        'kind': blank.kind,
+        'data': digest(source.manifest),
+        'schedule': schedule,
+        'augment': _name(augment),
+        'conditioning': blank.card.get('conditioning', {}),
+        'seed': seed,
+    }
+
+
+def _check(blank: Model) -> None:
+    try:
+        model.shapes(blank)
+    except (ValueError, TypeError, ZeroDivisionError) as error:
+        shape, reason = tuple(blank.card['shape']), str(error).splitlines()[0]
+        raise UserError(f'the network does not fit images of {shape}: {reason}; change --size, --widths, --attention or --patch') from None
+
+
+def _stream(source: Source, batch: int, augment: loader.Augment | None, seed: int) -> Callable:
+    return functools.partial(
+        _batches, source, batch, seed=seed, augment=augment, process_index=jax.process_index(), process_count=jax.process_count()
+    )
+
+
+def _fetched(params: Params) -> Params:
+    return jax.device_get(jax.tree.map(parallel.localise, params))
 
 
 def _name(function: Callable | None) -> str | None:

@@ -17,5 +17,13 @@ Constraint = Callable[[Key, Array, Array, Time], Array]  # key, x_s, x0_hat, s -
 Loss = Callable[[Params, Key, Example], tuple[Array, Metrics]]  # one example
 
 
+class Interrupted(Exception):
+    """Training was asked to stop, finished its step and saved. `step` is the number of steps taken."""
+
+    def __init__(self, step: int, message: str):
+        super().__init__(message)
+        self.step = step
+
+
 class UserError(ValueError):
     """A mistake in a file, a flag or a folder, told in one line that names it and the remedy; scripts exit with status 2."""

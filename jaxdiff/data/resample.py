@@ -9,7 +9,7 @@ of the old one, axis by axis. Where a step is above 1 the old grid is first blur
 """
 
 import numpy as np
-from scipy import ndimage
+import scipy  # ndimage is imported when it is used
 
 TINY = 1e-6  # of a voxel, for what rounding does to equation (1)
 
@@ -31,7 +31,7 @@ def resample(
     for channel in range(values.shape[-1]):
         source = values[..., channel].astype(np.float32)
         if order and blur.any():
-            source = ndimage.gaussian_filter(source, blur, mode='nearest')
+            source = scipy.ndimage.gaussian_filter(source, blur, mode='nearest')
         options = {'output_shape': tuple(last - first), 'order': order, 'mode': 'nearest', 'prefilter': False}
-        out[(*inside, channel)] = ndimage.affine_transform(source, step, offset + step * first, **options)
+        out[(*inside, channel)] = scipy.ndimage.affine_transform(source, step, offset + step * first, **options)
     return out

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from jax.experimental import multihost_utils
 
 from jaxdiff.training.log import Log, Progress
-from jaxdiff.types import UserError
+from jaxdiff.types import Interrupted, UserError
 
 LAG = 2
 WATCHED = ('loss', 'grad_norm')
@@ -27,14 +27,6 @@ WATCHED = ('loss', 'grad_norm')
 
 class NonFinite(UserError):
     """Training diverged. `step` is the first step whose loss or gradient was not finite; nothing from it on was saved."""
-
-    def __init__(self, step: int, message: str):
-        super().__init__(message)
-        self.step = step
-
-
-class Interrupted(Exception):
-    """Training was asked to stop, finished its step and saved. `step` is the number of steps taken."""
 
     def __init__(self, step: int, message: str):
         super().__init__(message)
@@ -93,7 +85,7 @@ def run(
                 look(*pending.popleft())
             if checkpoints and saving:
                 if not jax.device_get(all_finite(state)):  # the step's gradient was, its result is not
-                    raise NonFinite(n, diagnosis(name, n, 'a parameter is not finite', checkpoints))
+                    raise NonFinite(n, diagnosis(name, n, f'{culprit(state)}: a parameter is not finite', checkpoints))
                 checkpoints.save(state)
             if stop:
                 saved = f', saved in {checkpoints.folder}' if checkpoints else ''
@@ -133,6 +125,12 @@ def all_finite(tree: Any):
     """Whether every floating leaf is finite."""
     floating = [leaf for leaf in jax.tree.leaves(tree) if jnp.issubdtype(leaf.dtype, jnp.floating)]
     return jnp.all(jnp.array([jnp.isfinite(leaf).all() for leaf in floating]))
+
+
+def culprit(tree: Any) -> str:
+    """The name of the first leaf that is not finite."""
+    floating = [(path, leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(tree) if jnp.issubdtype(leaf.dtype, jnp.floating)]
+    return next((jax.tree_util.keystr(path) for path, leaf in floating if not jnp.isfinite(leaf).all()), '')
 
 
 @contextlib.contextmanager

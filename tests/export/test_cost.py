@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxdiff import experiment, model, parallel, plans
+from jaxdiff import experiment, model, parallel, plans, study
 from jaxdiff.export import bill, cost
 from jaxdiff.training import stages
 
@@ -95,5 +95,5 @@ def test_dry_run_reads_no_data(tmp_path):
     config = experiment.Config(dry_run=True, workdir=str(tmp_path / 'run'))
     never = lambda *_: pytest.fail('opened')
     with pytest.raises(Stop):
-        experiment.run('x', config, open_data=never, sketch=lambda config: 'shapes', plan=plan, evaluate=never, show=never)
+        study.run('x', config, open_data=never, sketch=lambda config: 'shapes', plan=plan, evaluate=never, show=never)
     assert not (tmp_path / 'run').exists()
