@@ -7,8 +7,9 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxdiff import model, parallel
+from jaxdiff import model, parallel, predict
 from jaxdiff.export.kept import kept
+from jaxdiff.guidance import classifier_free
 from jaxdiff.model import Model
 from jaxdiff.solvers.loop import Solver, sample
 from jaxdiff.solvers.named import usual
@@ -17,12 +18,19 @@ from jaxdiff.types import Array, Key
 
 
 def drawer(
-    trained: Model, *, solver: Solver | None = None, times: Array | None = None, size: int = 60, name: str = 'sampling'
+    trained: Model,
+    *,
+    solver: Solver | None = None,
+    times: Array | None = None,
+    guided: bool = False,
+    size: int = 60,
+    name: str = 'sampling',
 ) -> Callable[..., np.ndarray]:
     """`draw(params, key, count, **told)` -> images (count, *shape) in [-1, 1]; image i depends on fold_in(key, i), not on how many there are.
 
     Args:
         solver, times: by default those of `solvers.named.usual`.
+        guided: by classifier-free guidance, with the keyword `weight` of `draw`: 0 ignores what is told, 1 is plain, above 1 exaggerates it.
         size: images under way at once.
 
     `told` is conditioning as the network takes it, with a leading axis of `count`. Other parameters of the same network compile nothing.
@@ -31,13 +39,27 @@ def drawer(
     solver, times = usual(path, solver, times)
     std = path.sigma(times[0])
 
-    def one(params: Any, key: Key, told: dict[str, Array]) -> Array:
+    def one(shared: tuple[Any, Array], key: Key, told: dict[str, Array]) -> Array:
+        params, weight = shared
+        conditioned = lambda told: model.denoiser(trained._replace(params=params), **told)
+        null = model.make_network(trained.network).null(**told) if guided else None
+        denoise = classifier_free(conditioned, told, null, weight) if guided else conditioned(told)
         start, walk = jax.random.split(key)
-        x = std * jax.random.normal(start, trained.card['shape'])
-        return sample(walk, x, model.denoiser(trained._replace(params=params), **told), solver, times).x
+        return sample(walk, std * jax.random.normal(start, trained.card['shape']), denoise, solver, times).x
 
     mapped = mapper(one, size=size, name=name)
-    return lambda params, key, count, **told: np.clip(mapped(params, keys(key, count), told), -1, 1)
+
+    def draw(params: Any, key: Key, count: int, *, weight: float = 1.0, **told: np.ndarray) -> np.ndarray:
+        return np.clip(mapped((params, np.float32(weight)), keys(key, count), told), -1, 1)
+
+    return draw
+
+
+def answers(trained: Model, *, size: int = 60, name: str = 'judging') -> Callable[[Any, np.ndarray], np.ndarray]:
+    """`answer(params, images)` -> what the network answers to each of images (n, *shape) as they are, at time 0."""
+    network, path = model.make_network(trained.network), model.make_path(trained.path)
+    one = lambda params, image: predict.evaluate(functools.partial(network.apply, params), path, image, np.float32(0), {})
+    return mapper(one, size=size, name=name)
 
 
 def keys(key: Key, count: int) -> Key:

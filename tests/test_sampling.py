@@ -128,3 +128,31 @@ def test_a_map_is_the_loop_over_examples_whatever_the_part(size):
         np.testing.assert_allclose(found['noise'], expected, rtol=1e-6)
         assert isinstance(found['sum'], np.ndarray)
     assert len(seen) == 1
+
+
+def test_guidance_by_weight(trained, eleven, traces):
+    """0 is deaf, 1 plain, 2 as far again; another weight compiles nothing."""
+    inner = euler(PATH)
+
+    def step(key, denoise, x, t, s):
+        traces.append(x.shape)
+        return inner.step(key, denoise, (), x, t, s)[:2]
+
+    guide = drawer(trained, solver=one_step(step), times=grids.uniform(PATH, 1), guided=True)
+    plain = drawer(trained, solver=euler(PATH), times=grids.uniform(PATH, 1))
+    deaf, told, twice = (guide(trained.params, KEY, 2, weight=weight, vector=TOLD['vector'][:2]) for weight in (0.0, 1.0, 2.0))
+    count = len(traces)
+    guide(trained.params, KEY, 2, weight=3.0, vector=TOLD['vector'][:2])
+    assert len(traces) == count
+    np.testing.assert_allclose(told, plain(trained.params, KEY, 2, vector=TOLD['vector'][:2]), atol=1e-5)
+    np.testing.assert_allclose(deaf, plain(trained.params, KEY, 2, vector=np.full((2, 2), np.nan, np.float32)), atol=1e-5)
+    inside = (np.abs(2 * told - deaf) < 1) & (np.abs(told) < 1) & (np.abs(deaf) < 1)  # of one step, where nothing is clipped
+    np.testing.assert_allclose(twice[inside], (2 * told - deaf)[inside], atol=1e-4)
+    assert inside.any() and not np.allclose(told, deaf, atol=1e-3)
+
+
+def test_answers_are_those_of_the_network_at_time_zero(trained, eleven):
+    network = model.make_network(trained.network)
+    found = sampling.answers(trained, size=8)(trained.params, eleven)
+    expected = jax.jit(network.apply)(trained.params, eleven, jnp.zeros(11))
+    np.testing.assert_allclose(found, expected, atol=1e-5)

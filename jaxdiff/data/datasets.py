@@ -5,6 +5,7 @@ phantom          parametric ellipses with known truth (phantoms)
 nifti:<folder>   the user's own files (layouts)
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -72,13 +73,21 @@ def brain(*, dims: int, size: int, spacing: float, contrast: str, subjects: int,
     recipe = brains.Recipe(**common, shape=shape, centre=centre)
     make = brains.slices if dims == 2 else brains.volumes
     sources = make(recipe, 0, subjects), make(recipe, VALIDATION, held_out), make(recipe, TEST, held_out)
-    return Dataset(*sources, _made(dims, recipe.shape, recipe.spacing))
+    return Dataset(*sources, made(dims, recipe.shape, recipe.spacing))
 
 
 def phantom(*, size: int, contrast: str, subjects: int, held_out: int, seed: int) -> Dataset:
     """Healthy phantom slices of (size, size); intensities are 0 to 1."""
     make = lambda first, count: phantoms.slices(phantoms.Recipe(seed=seed, size=size, contrasts=(contrast,)), first, count)
-    return Dataset(make(0, subjects), make(VALIDATION, held_out), make(TEST, held_out), _made(2, (size, size, 1), (1.0, 1.0, 1.0)))
+    return Dataset(make(0, subjects), make(VALIDATION, held_out), make(TEST, held_out), made(2, (size, size, 1), (1.0, 1.0, 1.0)))
+
+
+def cohort(recipes: Sequence[phantoms.Recipe], *, subjects: int, held_out: int) -> Dataset:
+    """Phantoms of several kinds in turn, see `phantoms.cohort`; intensities are 0 to 1."""
+    size, channels = recipes[0].size, len(recipes[0].contrasts)
+    sources = [phantoms.cohort(recipes, first, count) for first, count in ((0, subjects), (VALIDATION, held_out), (TEST, held_out))]
+    one = made(2, (size, size, 1), (1.0, 1.0, 1.0))
+    return Dataset(*sources, one._replace(channels=channels, low=one.low * channels, high=one.high * channels))
 
 
 def nifti(folder: Path, *, dims: int, size: int, seed: int) -> Dataset:
@@ -89,7 +98,7 @@ def nifti(folder: Path, *, dims: int, size: int, seed: int) -> Dataset:
     return Dataset(*(layouts.source(part, pre) for part in parts), pre)
 
 
-def _made(dims: int, shape: tuple[int, ...], spacing: tuple[float, ...]) -> preprocess.Preprocess:
+def made(dims: int, shape: tuple[int, ...], spacing: tuple[float, ...]) -> preprocess.Preprocess:
     """What files of generated subjects look like: fixed units, one field of view."""
     extent = tuple(n * mm for n, mm in zip(shape, spacing, strict=True))
     seen = scope.Seen((spacing, spacing), (extent, extent), ((0.0, 1.0),))

@@ -14,6 +14,7 @@ healthy ones, scores being zeroed outside the brain eroded twice with a cross an
 .67, .64; residual of the linear denoiser mu + C (C + sigma^2)^-1 (x - mu) at sigma = .6 .55, .55 and .74, .70 (means of three test sets).
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -25,7 +26,7 @@ from jaxdiff.types import UserError
 
 GENERATOR = 1  # to be raised when the same recipe gives other images
 LABELS = ('background', 'tissue', 'ring', 'ventricle')
-LEVELS = {'T1': (0.0, 0.55, 0.80, 0.15), 'T2': (0.0, 0.45, 0.65, 0.95)}  # of LABELS
+LEVELS = {'T1': (0.0, 0.55, 0.80, 0.15), 'T2': (0.0, 0.45, 0.65, 0.95), 'PD': (0.0, 0.70, 0.85, 0.80)}  # of LABELS
 
 
 class Spread(NamedTuple):
@@ -49,6 +50,7 @@ class Recipe(NamedTuple):
     contrasts: tuple[str, ...] = ('T1',)  # names of LEVELS, one channel each, with their own bias and noise
     lesion: bool = False
     aligned: bool = False
+    ventricles: tuple[float, float] = (0.8, 1.25)  # range of the factors on their semi-axes
 
 
 class Phantom(NamedTuple):
@@ -57,17 +59,18 @@ class Phantom(NamedTuple):
     image: np.ndarray  # (N, N, C) float32 in [0, 1]
     labels: np.ndarray  # (N, N) uint8, indices of LABELS, as before the lesion
     lesion: np.ndarray  # (N, N) bool
+    ventricles: float  # their area, 1 where every factor is 1
 
 
 def phantom(recipe: Recipe, index: int) -> Phantom:
     """Subject `index` of the recipe's population; with and without a lesion it is the same subject. Raises UserError for a bad recipe."""
     _check(recipe)
     build, injury, *streams = np.random.default_rng([recipe.seed, index]).spawn(2 + len(LEVELS))
-    labels, radius = _anatomy(build, recipe)
+    labels, radius, ventricles = _anatomy(build, recipe)
     lesion = _lesion(injury, labels, radius) if recipe.lesion else np.zeros(labels.shape, bool)
     generators = dict(zip(LEVELS, streams, strict=True))
     channels = [_image(generators[name], labels, lesion, LEVELS[name]) for name in recipe.contrasts]
-    return Phantom(np.stack(channels, -1), labels, lesion)
+    return Phantom(np.stack(channels, -1), labels, lesion, ventricles)
 
 
 def slices(recipe: Recipe, first: int, count: int) -> Source:
@@ -87,8 +90,45 @@ def slices(recipe: Recipe, first: int, count: int) -> Source:
     return stored(manifest, range(first, first + count), make, title=f'phantoms {first} to {first + count - 1}', keep=False)
 
 
-def _anatomy(rng: np.random.Generator, recipe: Recipe) -> tuple[np.ndarray, np.ndarray]:
-    """Labels (N, N) and the squared radius r of equation (1)."""
+def cohort(recipes: Sequence[Recipe], first: int, count: int) -> Source:
+    """Subjects first to first + count - 1, of each kind in turn: subject i is made by recipe i modulo their number.
+
+    Each has 'image' (N, N, C) in [-1, 1], 'labels' (N, N) uint8, 'label' the number of its recipe, 'covariates' (1,) the area of its ventricles,
+    1 where every factor is 1, and 'mask' (N, N, 1), 1 in the lesion if it has one. Raises UserError for recipes that differ in size or in the
+    number of contrasts.
+    """
+    for recipe in recipes:
+        _check(recipe)
+    if len({(recipe.size, len(recipe.contrasts)) for recipe in recipes}) != 1:
+        raise UserError('phantoms of one cohort need one size and one number of contrasts')
+    manifest = {
+        'kind': 'cohort of phantoms', 'generator': GENERATOR, 'recipes': [recipe._asdict() for recipe in recipes], 'first': first, 'count': count,
+    }  # fmt: skip
+
+    def make(index: int) -> dict[str, np.ndarray]:
+        kind = index % len(recipes)
+        person = phantom(recipes[kind], index)
+        return {
+            'image': 2 * person.image[None] - 1,
+            'labels': person.labels[None],
+            'label': np.array([kind], np.int32),
+            'covariates': np.array([[person.ventricles]], np.float32),
+            'mask': person.lesion[None, ..., None],
+        }
+
+    return stored(manifest, range(first, first + count), make, title=f'phantoms {first} to {first + count - 1}', keep=False)
+
+
+def ventricles(image: np.ndarray, contrast: str, share: float = 0.5) -> np.ndarray:
+    """Where an image (N, N), 0 to 1, is in its middle by more than `share` a ventricle and not tissue: (N, N) bool."""
+    n = len(image)
+    _, tissue, _, ventricle = LEVELS[contrast]
+    x, y = np.indices((n, n)) - (n - 1) / 2
+    return ((image - tissue) / (ventricle - tissue) > share) & (x**2 + y**2 < (0.32 * n) ** 2)
+
+
+def _anatomy(rng: np.random.Generator, recipe: Recipe) -> tuple[np.ndarray, np.ndarray, float]:
+    """Labels (N, N), the squared radius r of equation (1), and the area of the ventricles."""
     n, spread, uniform = recipe.size, ALIGNED if recipe.aligned else WIDE, rng.uniform
     centre = (n - 1) / 2 + uniform(-spread.shift, spread.shift, 2) * n / 64
     a, b = np.array([0.36, 0.43]) * n * uniform(*spread.axes, 2)
@@ -98,12 +138,15 @@ def _anatomy(rng: np.random.Generator, recipe: Recipe) -> tuple[np.ndarray, np.n
     mean, amplitude = spread.ring
     width = mean + amplitude * np.sin(rng.integers(7, 12) * np.arctan2(y / b, x / a) + uniform(0, 2 * np.pi))
     labels = np.where(radius > (1 - width) ** 2, 2, 1)
+    areas = []
     for side in (-1, 1):
         middle = centre + side * 0.11 * n * np.array([np.cos(theta), np.sin(theta)])
         x, y = _rotated(np.indices((n, n)) - middle[:, None, None], theta + side * 0.25)
-        wide, long = np.array([0.055, 0.15]) * n * uniform(0.8, 1.25)
+        factor = uniform(*recipe.ventricles)
+        areas.append(factor**2)
+        wide, long = np.array([0.055, 0.15]) * n * factor
         labels[(x / wide) ** 2 + (y / long) ** 2 < 1] = 3
-    return np.where(radius < 1, labels, 0).astype(np.uint8), radius
+    return np.where(radius < 1, labels, 0).astype(np.uint8), radius, float(np.mean(areas))
 
 
 def _rotated(offsets: np.ndarray, angle: float) -> tuple[np.ndarray, np.ndarray]:

@@ -115,7 +115,10 @@ def drawing(
         x = path.sigma(times[0]) * jax.random.normal(start, blank.card['shape'])
         return sample(walk, x, model.denoiser(blank._replace(params=params), **told), solver, times).x
 
-    told = {name: float32(*shape) for name, shape in blank.card.get('conditioning', {}).items()}
+    kinds = {'label': jnp.int32, 'words': jnp.int32}
+    told = {
+        name: jax.ShapeDtypeStruct(tuple(shape), kinds.get(name, jnp.float32)) for name, shape in blank.card.get('conditioning', {}).items()
+    }
     example = (jax.eval_shape(lambda: jax.random.key(0)), told)
     return over(name, one, model.shapes(blank), example, count=count, size=size, **network_call(blank, told, calls))
 

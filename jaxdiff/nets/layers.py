@@ -11,6 +11,8 @@ Adaptive (Dhariwal & Nichol 2021, "Diffusion models beat GANs"): gain (1 + scale
 scale and shift linear in the embedding of time and condition. The sinusoid of a time t, with d even and i < d/2 (OpenAI's order):
 
     [cos(t w_i), sin(t w_i)],  w_i = 10000^(-2 i / d)                                                    (2)
+
+or, as Ho, Jain and Abbeel 2020 have it, [sin(t w_i), cos(t w_i)] with w_i = 10000^(-i / (d/2 - 1)).
 """
 
 import math
@@ -26,20 +28,28 @@ from jaxdiff.types import Array, Key
 
 
 class Conv(nn.Module):
-    """Convolution with bias; `size` per axis (default 3), `stride` per axis (default 1); `zero` starts it at zero."""
+    """Convolution with bias; `size` per axis (default 3), `stride` per axis (default 1); `zero` starts it at zero.
+
+    Zeros are put around the image alike on both sides, or with `pad='end'` behind it alone, as many networks do where the stride is 2.
+    """
 
     features: int
     size: Sequence[int] | None = None
     stride: Sequence[int] | None = None
     zero: bool = False
     dtype: str = 'float32'
+    pad: str = 'both'
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
         shape = (*(self.size or (3,) * (x.ndim - 1)), x.shape[-1], self.features)
         kernel = self.param('kernel', nn.initializers.zeros if self.zero else nn.initializers.lecun_normal(), shape)
         bias = self.param('bias', nn.initializers.zeros, (self.features,))
-        y = conv(x.astype(self.dtype), kernel.astype(self.dtype), self.stride)
+        strides = self.stride or (1,) * (x.ndim - 1)
+        behind = [times > 1 and self.pad == 'end' for times in strides]
+        # one zero more on either side moves every window back by one, but for the first of its axis
+        y = jnp.pad(x.astype(self.dtype), [*((int(each),) * 2 for each in behind), (0, 0)])
+        y = conv(y, kernel.astype(self.dtype), self.stride)[tuple(slice(int(each), None) for each in behind)]
         return y + per_channel(bias.astype(self.dtype), x)
 
 
@@ -48,10 +58,12 @@ class Dense(nn.Module):
 
     features: int
     dtype: str = 'float32'
+    zero: bool = False
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        kernel = self.param('kernel', nn.initializers.lecun_normal(), (x.shape[-1], self.features))
+        start = nn.initializers.zeros if self.zero else nn.initializers.lecun_normal()
+        kernel = self.param('kernel', start, (x.shape[-1], self.features))
         bias = self.param('bias', nn.initializers.zeros, (self.features,))
         pixels = x.reshape(-1, x.shape[-1]).astype(self.dtype)
         y = conv(pixels, kernel[None].astype(self.dtype)) + bias.astype(self.dtype)[None]
@@ -148,16 +160,25 @@ def nearest(x: Array, size: Sequence[int]) -> Array:
     return x
 
 
+def mean_pool(x: Array, size: Sequence[int]) -> Array:
+    """The mean of every patch of `size`; nothing overlaps."""
+    for axis, times in enumerate(size):
+        if times > 1:
+            x = x.reshape(*x.shape[:axis], x.shape[axis] // times, times, *x.shape[axis + 1 :]).mean(axis + 1)
+    return x
+
+
 def coordinates(spatial: Sequence[int]) -> Array:
     """(*spatial, axes): the position along each axis, from -1 at the first pixel to 1 at the last."""
     return jnp.stack(jnp.meshgrid(*(jnp.linspace(-1.0, 1.0, n) for n in spatial), indexing='ij'), axis=-1)
 
 
-def sinusoid(t: Array, width: int) -> Array:
-    """Equation (2): scalar -> (width,) float32; times may be fractional, an odd width ends in a zero."""
+def sinusoid(t: Array, width: int, order: str = 'openai') -> Array:
+    """Equation (2): scalar -> (width,) float32; times may be fractional, an odd width ends in a zero. `order` is 'openai' or 'ho'."""
     half = width // 2
-    angles = t.astype(jnp.float32) * jnp.exp(-math.log(10000.0) / half * jnp.arange(half))
-    return jnp.concatenate([jnp.cos(angles), jnp.sin(angles), jnp.zeros(width % 2)])
+    angles = t.astype(jnp.float32) * jnp.exp(-math.log(10000.0) / (half - (order == 'ho')) * jnp.arange(half))
+    waves = jnp.cos(angles), jnp.sin(angles)
+    return jnp.concatenate([*(waves if order == 'openai' else waves[::-1]), jnp.zeros(width % 2)])
 
 
 def dropout(x: Array, rate: float, key: Key | None) -> Array:

@@ -6,7 +6,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxdiff.nets.unet import Block, UNet
+from jaxdiff.nets.blocks import Block
+from jaxdiff.nets.unet import UNet
 
 jit = partial(jax.jit, compiler_options={'xla_backend_optimization_level': 0})  # compiling is most of what these tests cost
 
@@ -17,6 +18,11 @@ ODD = {
     'image': (UNet(**{**SMALL, 'attention': ()}, skip='average', norm='adaptive', patch=(2, 1), coordinates=True), (4, 6)),
     'levels': (UNet(**{**SMALL, 'widths': (8, 8, 8), 'attention': ()}, resample=((True, False), (True, True))), (4, 2)),
     'ddpm': (UNet(**SMALL | {'widths': (8, 8, 12), 'attention': ()}, design='ddpm', resample=((True, False), (True, True))), (4, 2)),
+    'adm': (
+        UNet(**SMALL | {'widths': (8, 8, 12), 'attention': ()}, design='adm', norm='adaptive', resample=((True, False), (True, True))),
+        (4, 2),
+    ),
+    'text': (UNet(**SMALL, design='ddpm', transformer=2, tokens=3, sinusoid='ho', pad='end', remat=(True, True)), (4, 4)),
     'volume': (UNet(**SMALL, dims=3, resample=(True, True, False), learned_variance=True, remat=(False, True)), (4, 4, 3)),
 }
 
