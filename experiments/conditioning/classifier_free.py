@@ -1,0 +1,136 @@
+"""Classifier-free guidance: what a network is told counts for more, and its images differ less, the larger the weight.
+
+    python experiments/conditioning/classifier_free.py                  phantoms of four classes, weights 0, 1, 2 and 4
+    python experiments/conditioning/classifier_free.py --weights=0,1,3
+    python experiments/conditioning/classifier_free.py --preset=smoke
+
+Agreement is the mean probability that a classifier gives to the class asked for; diversity the mean squared distance of two images of one class, in
+random convolutional features. Ho and Salimans, "Classifier-free diffusion guidance", 2022.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxdiff import experiment, grids, model, report, sampling, study
+from jaxdiff.data.datasets import Dataset
+from jaxdiff.data.source import stack
+from jaxdiff.experiment import Bar, Evaluation, option
+from jaxdiff.export import bill
+from jaxdiff.metrics.agreement import diversity
+from jaxdiff.metrics.features import Features, random_convolutions, standardised
+from jaxdiff.model import Model
+from jaxdiff.studies import told
+from jaxdiff.types import UserError
+from jaxdiff.workdir import Workdir
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(told.Config):
+    weights: tuple = option((0.0, 1.0, 2.0, 4.0), 'of guidance, rising', low=0.0)
+
+
+PRESETS = told.PRESETS
+BARS = (Bar('least_rise_of_agreement', '>=', 0.0), Bar('least_fall_of_diversity', '>=', 0.0), Bar('difference_at_1', '<=', 1e-4))
+
+
+def plan(config: Config, data: Dataset):
+    """The denoiser, told class and size, and the classifier."""
+    return told.denoiser('model', config, data, norm='adaptive'), told.judge(config, data)
+
+
+def evaluate(config: Config, models: Mapping[str, Model], data: Dataset, seed: int) -> Evaluation:
+    """Every weight from the same noise; a control of the same network guided towards what was not asked for."""
+    trained, key = models['model'], jax.random.key(seed)
+    wanted = told.asked(data, config.samples, seed)
+    guide, plainly = drawers(config, trained)
+    drawn = {weight: guide(trained.params, key, config.samples, weight=weight, **wanted) for weight in config.weights}
+    plain = plainly(trained.params, key, config.samples, **wanted)
+    features = features_of(data)
+    order = np.random.default_rng(seed).permutation(config.samples)
+    seen = {weight: scores(models['judge'], features, images, wanted['label']) for weight, images in drawn.items()}
+    other = [scores(models['judge'], features, images, wanted['label'][order])[0] for images in drawn.values()]
+    metrics = {
+        'least_rise_of_agreement': min(np.diff([each[0] for each in seen.values()])),
+        'least_fall_of_diversity': min(-np.diff([each[1] for each in seen.values()])),
+        **{f'agreement_{weight:g}': each[0] for weight, each in seen.items()},
+        **{f'diversity_{weight:g}': each[1] for weight, each in seen.items()},
+    }
+    if 1.0 in drawn:
+        metrics['difference_at_1'] = float(np.abs(drawn[1.0] - plain).max())
+    images, shown = told.real(data, config.samples)
+    agreed, varied = scores(models['judge'], features, images, shown['label'])
+    return Evaluation(
+        {name: float(value) for name, value in metrics.items()},
+        {'real': {'agreement_1': agreed, 'diversity_1': varied}},
+        {'shuffled': {'least_rise_of_agreement': float(min(np.diff(other)))}},
+    )
+
+
+def scores(judging: Model, features: Features, images: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
+    """Agreement and diversity of images asked to be of these classes."""
+    chosen = np.take_along_axis(told.probabilities(judging, images), labels[:, None].astype(int), axis=1)
+    return float(chosen.mean()), diversity(features(images), labels)
+
+
+def features_of(data: Dataset) -> Features:
+    """Random convolutions, in units of their spread over real images."""
+    return standardised(random_convolutions(data.shape), stack(data.validation))
+
+
+def drawers(config: Config, trained: Model) -> list[Callable[..., np.ndarray]]:
+    """What draws with a weight, and what draws without."""
+    times = grids.default(model.make_path(trained.path), config.sample_steps)
+    return [sampling.drawer(trained, times=times, guided=guided) for guided in (True, False)]
+
+
+def show(config: Config, models: Mapping[str, Model], data: Dataset, folder: Workdir) -> list[report.Section]:
+    """The same noise under every weight, and the two curves."""
+    trained, across = models['model'], 8
+    guide, _ = drawers(config, trained)
+    wanted = {'label': np.arange(across, dtype=np.int32) % len(told.KINDS), 'vector': np.full((across, 1), 0.5, np.float32)}
+    rows = [guide(trained.params, jax.random.key(config.seed), across, weight=weight, **wanted) for weight in config.weights]
+    tiles = report.tiles([report.middle(image) for images in rows for image in images], across)
+    figure = report.grid(tiles, labels=[f'w = {weight:g}' for weight in config.weights])
+    wanted, features = told.asked(data, config.samples, config.seed), features_of(data)
+    seen = []
+    for weight in config.weights:
+        images = guide(trained.params, jax.random.key(config.seed), config.samples, weight=weight, **wanted)
+        seen.append(scores(models['judge'], features, images, wanted['label']))
+    weights, (agreed, varied) = list(config.weights), zip(*seen, strict=True)
+    curve = report.curves(
+        {'agreement': (weights, list(agreed)), 'diversity, of that at the first weight': (weights, [each / varied[0] for each in varied])}
+    )
+    return [
+        report.Section('The same noise under every weight', 'A column is one start; classes change from column to column.', [
+            report.picture(figure, 'Rows are weights.', alt='rows of samples by weight', path=folder.figures / 'samples.png'),
+        ]),
+        report.Section('Agreement and diversity', '', [
+            report.picture(curve, 'Against the weight of guidance.', alt='agreement rises, diversity falls', path=folder.figures / 'weights.png'),
+        ]),
+    ]  # fmt: skip
+
+
+def jobs(config: Config, todo) -> tuple[bill.Job, ...]:
+    """What judging draws."""
+    times = grids.default(model.make_path(todo[0].blank.path), config.sample_steps)
+    count = config.evaluations * config.samples * len(config.weights)
+    return (bill.drawing(todo[0].blank, times=times, count=2 * count, size=60, calls=config.sample_steps),)
+
+
+def run(config: Config) -> dict[str, Any]:
+    """Train, judge and write the workdir; returns what result.json holds."""
+    if len(config.weights) < 2 or list(config.weights) != sorted(set(config.weights)):
+        raise UserError(f'--weights={",".join(f"{each:g}" for each in config.weights)}: give at least two, rising')
+    bars = BARS if config.preset in ('cpu', 'gpu') else ()
+    return study.run(
+        'conditioning/classifier_free', config, open_data=told.open_data, plan=plan, evaluate=evaluate, show=show, bars=bars,
+        evaluations=config.evaluations, save_every=config.save_every, nfe=2 * config.sample_steps, sketch=told.sketch, jobs=jobs,
+    )  # fmt: skip
+
+
+if __name__ == '__main__':
+    experiment.main(Config, PRESETS, run)
