@@ -53,7 +53,24 @@ ALLOWED = {
     'report': {'types'},
     'model': {'types', 'paths', 'predict', 'nets'},
     'sampling': {'types', 'model', 'predict', 'guidance', 'solvers', 'parallel', 'training', 'export'},
-    'studies': {'types', 'model', 'latent', 'data', 'metrics', 'plans', 'sampling', 'experiment', 'study', 'workdir', 'report', 'export', 'training', 'grids', 'solvers'},
+    'studies': {
+        'types',
+        'model',
+        'nets',
+        'latent',
+        'data',
+        'metrics',
+        'plans',
+        'sampling',
+        'experiment',
+        'study',
+        'workdir',
+        'report',
+        'export',
+        'training',
+        'grids',
+        'solvers',
+    },
     'workdir': {'types', 'data', 'processes'},
     'plans': {'types', 'model', 'losses', 'weights', 'data', 'training', 'parallel', 'processes', 'workdir', 'export'},
     'clock': set(),
@@ -72,7 +89,7 @@ ONLY = {
     'monai': {'benchmark'},
 }
 ALLOWED['benchmark'] = set(ALLOWED)  # what measures may look at all
-NUMPY_ONLY = {'numpy', 'scipy', 'nibabel', 'nilearn', 'tqdm', 'jaxdiff'} | set(sys.stdlib_module_names)
+NUMPY_ONLY = {'PIL', 'numpy', 'scipy', 'nibabel', 'nilearn', 'tqdm', 'jaxdiff'} | set(sys.stdlib_module_names)
 MODULES = sorted(path for path in (ROOT / 'jaxdiff').rglob('*.py') if path != ROOT / 'jaxdiff/__init__.py')
 
 

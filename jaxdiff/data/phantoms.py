@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+from scipy import ndimage
 from scipy.ndimage import gaussian_filter
 
 from jaxdiff.data.source import Source
@@ -120,11 +121,11 @@ def cohort(recipes: Sequence[Recipe], first: int, count: int) -> Source:
 
 
 def ventricles(image: np.ndarray, contrast: str, share: float = 0.5) -> np.ndarray:
-    """Where an image (N, N), 0 to 1, is in its middle by more than `share` a ventricle and not tissue: (N, N) bool."""
-    n = len(image)
+    """Where an image (N, N), 0 to 1, is by more than `share` a ventricle and not tissue, and does not reach its border: (N, N) bool."""
     _, tissue, _, ventricle = LEVELS[contrast]
-    x, y = np.indices((n, n)) - (n - 1) / 2
-    return ((image - tissue) / (ventricle - tissue) > share) & (x**2 + y**2 < (0.32 * n) ** 2)
+    found, _ = ndimage.label((image - tissue) / (ventricle - tissue) > share)
+    outside = np.unique(np.concatenate([found[0], found[-1], found[:, 0], found[:, -1]]))
+    return (found > 0) & ~np.isin(found, outside)
 
 
 def _anatomy(rng: np.random.Generator, recipe: Recipe) -> tuple[np.ndarray, np.ndarray, float]:

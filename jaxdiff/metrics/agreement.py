@@ -15,7 +15,7 @@ def r_squared(found: np.ndarray, wanted: np.ndarray) -> float:
 
 
 def diversity(points: np.ndarray, classes: np.ndarray) -> float:
-    """The mean squared distance between two images of one class, in features (n, d): twice their variance, averaged over the classes of two or more."""
+    """The mean squared distance between two images of one class, in features (n, d): twice their variance, averaged over classes of at least two."""
     several = [each for each, count in zip(*np.unique(classes, return_counts=True), strict=True) if count > 1]
     spread = [2 * points[classes == each].var(axis=0, ddof=1).sum() for each in several]
     return float(np.mean(spread))

@@ -38,14 +38,15 @@ def run(system: str, config: Config, *, norm: str) -> dict:
 
 
 def evaluate(config: Config, models: Mapping[str, Model], data: Dataset, seed: int) -> Evaluation:
-    """Classes and sizes of what was drawn beside those of real images, of an untrained network, and of requests that were shuffled."""
+    """Classes, and sizes where no lesion hides them, of what was drawn beside those of real images, of an untrained network, and of requests that were shuffled."""
     trained, judging = models['model'], models['judge']
     key, by, wanted = jax.random.key(seed), told.ruler(data), told.asked(data, config.samples, seed)
 
     def score(images: np.ndarray, wanted: Mapping[str, np.ndarray]) -> dict[str, float]:
         found = told.probabilities(judging, images).argmax(1)
-        size = told.sizes(by, images, wanted['label'])
-        return {'agreement': agreement(found, wanted['label']), 'r_squared': r_squared(size, wanted['vector'][:, 0])}
+        seen = told.whole(wanted['label'])
+        size = told.sizes(by, images[seen], wanted['label'][seen])
+        return {'agreement': agreement(found, wanted['label']), 'r_squared': r_squared(size, wanted['vector'][seen, 0])}
 
     draw = sampling.drawer(trained, times=times_of(config, trained))
     drawn = draw(trained.params, key, config.samples, **wanted)

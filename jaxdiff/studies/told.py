@@ -1,8 +1,8 @@
 """Networks that are told what to draw: a class and a size, of phantoms, and whether they drew it.
 
 A class is a contrast with or without a lesion; the size is the area of the ventricles, a number from 0 to 1, and independent of the class. A
-classifier that never meets the denoiser, and learns from clean images alone, says what class an image shows; the pixels of the ventricles are counted, and
-counts become areas by a straight line through real images of each contrast.
+classifier that never meets the denoiser, and learns from clean images alone, says what class an image shows; the pixels of the ventricles are
+counted, and counts become areas by a straight line through real images of each contrast.
 """
 
 from collections.abc import Mapping, Sequence
@@ -104,12 +104,18 @@ def probabilities(judging: Model, images: np.ndarray) -> np.ndarray:
 def ruler(data: Dataset) -> Mapping[str, np.ndarray]:
     """For each contrast the line from a count of ventricle pixels to a size from 0 to 1, through images of the training set."""
     examples = [data.train.example(n) for n in range(min(data.train.size, 400))]
+    examples = [each for each in examples if not KINDS[int(each['label'])][1]]
     found = {}
     for contrast in dict(KINDS):
         those = [each for each in examples if KINDS[int(each['label'])][0] == contrast]
         counts = [phantoms.ventricles((each['image'][..., 0] + 1) / 2, contrast, 0.6).sum() for each in those]
         found[contrast] = np.polyfit(counts, [float(relative(each['covariates'])[0]) for each in those], 1)
     return found
+
+
+def whole(labels: Sequence[int]) -> np.ndarray:
+    """Which of these classes (n,) have no lesion, which may hide part of a ventricle: (n,) bool."""
+    return np.array([not KINDS[int(label)][1] for label in labels])
 
 
 def sizes(by: Mapping[str, np.ndarray], images: np.ndarray, labels: Sequence[int]) -> np.ndarray:
