@@ -84,8 +84,8 @@ def arguments(case: Case) -> dict[str, Any]:
 def make(case: Case, *, beside: bool, seed: int = 0) -> Twins:
     """The twins, or with `beside` False ours alone. Raises `UserError` for a size that the network cannot halve."""
     described = arguments(case)
-    state = peers.random_weights(monai.shapes(**described), seed)
-    spec, params = monai.unet(state, **described)
+    state = peers.random_weights(monai.unet.shapes(**described), seed)
+    spec, params = monai.unet.read(state, **described)
     if case.size % (factor := 2 ** (len(case.widths) - 1)):
         raise UserError(f'--size={case.size}: {len(case.widths)} levels need a multiple of {factor}')
     rng = np.random.default_rng(seed)
