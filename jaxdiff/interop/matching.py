@@ -46,7 +46,9 @@ def nothing(shape: tuple[int, ...]) -> Entry:
 
 def entries(tree: Any, find: Callable[[str, tuple[int, ...]], Entry]) -> list[Entry]:
     """The entry of every leaf of `tree` (arrays or shapes), from its name and shape, in the order of the leaves."""
-    return [find(jax.tree_util.keystr(path, simple=True, separator='/'), leaf.shape) for path, leaf in jax.tree_util.tree_leaves_with_path(tree)]
+    return [
+        find(jax.tree_util.keystr(path, simple=True, separator='/'), leaf.shape) for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+    ]
 
 
 def shapes(found: list[Entry]) -> dict[str, tuple[int, ...]]:
@@ -67,7 +69,9 @@ def fill(state: Mapping[str, np.ndarray], tree: Any, found: list[Entry], what: s
 
 def _check(state: Mapping[str, np.ndarray], expected: Mapping[str, tuple[int, ...]], what: str) -> None:
     given = {name: tuple(value.shape) for name, value in state.items()}
-    other = [f'{name} {given[name]} for {shape}' for name, shape in expected.items() if name in given and _core(given[name]) != _core(shape)]
+    other = [
+        f'{name} {given[name]} for {shape}' for name, shape in expected.items() if name in given and _core(given[name]) != _core(shape)
+    ]
     wrong = {'missing': sorted(set(expected) - set(given)), 'unexpected': sorted(set(given) - set(expected)), 'of another shape': other}
     if told := '; '.join(f'{kind}: {_listed(names)}' for kind, names in wrong.items() if names):
         raise UserError(f'these weights are not those of {what} with these arguments; give the ones it was made with. {told}')

@@ -38,7 +38,7 @@ def run(system: str, config: Config, *, norm: str) -> dict:
 
 
 def evaluate(config: Config, models: Mapping[str, Model], data: Dataset, seed: int) -> Evaluation:
-    """Classes, and sizes where no lesion hides them, of what was drawn beside those of real images, of an untrained network, and of requests that were shuffled."""
+    """Classes and (where no lesion hides them) sizes of what was drawn, beside real images, an untrained network and shuffled requests."""
     trained, judging = models['model'], models['judge']
     key, by, wanted = jax.random.key(seed), told.ruler(data), told.asked(data, config.samples, seed)
 

@@ -8,7 +8,9 @@ from jaxdiff.data import spoiling
 IMAGE = np.tanh(np.random.default_rng(0).standard_normal((24, 32, 3)).cumsum(0).cumsum(1) / 20).astype(np.float32)
 
 
-@pytest.mark.parametrize(('kind', 'least', 'most'), [(spoiling.hole, 0.02, 0.75), (spoiling.border, 0.2, 0.8), (spoiling.strokes, 0.01, 0.7)])
+@pytest.mark.parametrize(
+    ('kind', 'least', 'most'), [(spoiling.hole, 0.02, 0.75), (spoiling.border, 0.2, 0.8), (spoiling.strokes, 0.01, 0.7)]
+)
 def test_masks_leave_something_to_go_by(kind, least, most):
     shares = [kind(np.random.default_rng(n), (24, 32)).mean() for n in range(60)]
     assert least <= min(shares) and max(shares) <= most and np.std(shares) > 0.01
