@@ -1,6 +1,6 @@
 """What the arguments of another library's network ask for, and what ours makes of them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -59,8 +59,15 @@ def tree(network: Any, *inputs: jax.ShapeDtypeStruct) -> Params:
         ) from None
 
 
-def image_tree(spec: Mapping[str, Any], channels: int, *, timed: bool = True) -> Params:
-    """`tree` of the network of `spec` for images of `channels`, and with `timed` their times."""
+def image_tree(spec: Mapping[str, Any], channels: int, *others: Callable[[tuple[int, ...]], tuple[int, ...]]) -> Params:
+    """`tree` of the network of `spec` for images of `channels`; what it is called with beside them is given as shapes, functions of the
+    smallest size that it takes: `time` for a denoiser."""
     network = model.make_network(dict(spec))
-    image = jax.ShapeDtypeStruct((1, *network.factor(), channels), jnp.float32)
-    return tree(network, image, *([jax.ShapeDtypeStruct((1,), jnp.float32)] if timed else []))
+    size = network.factor()
+    shapes = [(*size, channels), *(shape(size) for shape in others)]
+    return tree(network, *(jax.ShapeDtypeStruct((1, *shape), jnp.float32) for shape in shapes))
+
+
+def time(size: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape of one time."""
+    return ()

@@ -190,6 +190,6 @@ def _third(layer: str, leaf: str, shape: tuple[int, ...], part: int, heads: int,
 def _expected(**flags: Any) -> tuple[Params, list[Entry]]:
     """The tree of our parameters, and where each comes from."""
     spec, given = specification(**flags), DEFAULTS | flags
-    tree = configuration.image_tree(spec, given['in_channels'])
+    tree = configuration.image_tree(spec, given['in_channels'], configuration.time)
     found = functools.partial(find, spec=spec, together=bool(given['use_new_attention_order']))
     return tree, matching.entries(tree, found)

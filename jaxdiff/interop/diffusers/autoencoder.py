@@ -107,5 +107,5 @@ def theirs(module: str, levels: int) -> str:
 def _expected(**config: Any) -> tuple[Params, list[Entry]]:
     """The tree of our parameters, and where each comes from."""
     spec = specification(**config)
-    tree = configuration.image_tree(spec, (DEFAULTS | config)['in_channels'], timed=False)
+    tree = configuration.image_tree(spec, (DEFAULTS | config)['in_channels'])
     return tree, matching.entries(tree, functools.partial(find, levels=len(spec['widths'])))

@@ -102,6 +102,6 @@ def specification(**config: Any) -> dict[str, Any]:
 def _expected(**config: Any) -> tuple[Params, list[Entry]]:
     """The tree of our parameters, and where each comes from."""
     spec, given = specification(**config), DEFAULTS | config
-    tree = configuration.image_tree(spec, given['in_channels'])
+    tree = configuration.image_tree(spec, given['in_channels'], configuration.time)
     find = functools.partial(naming.find, levels=len(spec['widths']), linear=bool(given['use_linear_projection']))
     return tree, matching.entries(tree, find)

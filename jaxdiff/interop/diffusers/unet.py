@@ -107,5 +107,5 @@ def _check_middle(given: Mapping[str, Any]) -> None:
 def _expected(**config: Any) -> tuple[Params, list[Entry]]:
     """The tree of our parameters, and where each comes from."""
     spec = specification(**config)
-    tree = configuration.image_tree(spec, (DEFAULTS | config)['in_channels'])
+    tree = configuration.image_tree(spec, (DEFAULTS | config)['in_channels'], configuration.time)
     return tree, matching.entries(tree, functools.partial(naming.find, levels=len(spec['widths'])))

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxdiff.interop import matching
+from jaxdiff.interop import configuration, matching
 from jaxdiff.interop.matching import Entry
 from jaxdiff.interop.monai import naming
 from jaxdiff.types import Params, UserError
@@ -34,7 +34,7 @@ DEFAULTS = {
     'with_encoder_nonlocal_attn': True,
     'with_decoder_nonlocal_attn': True,
 }
-FIXED = {'use_convtranspose': False, 'include_fc': True, 'use_combined_linear': False}
+FIXED = {'use_convtranspose': (False,), 'include_fc': (True,), 'use_combined_linear': (False,)}
 IGNORED = ('use_checkpoint', 'use_flash_attention')
 INSIDE = {**naming.RESIDUAL, 'skip': 'nin_shortcut.conv'}
 ENDS = {'stem': 'conv', 'head': 'conv', 'halve': 'conv.conv', 'double': 'postconv.conv'}
@@ -57,7 +57,7 @@ def shapes(**arguments: Any) -> dict[str, tuple[int, ...]]:
 def specification(**arguments: Any) -> dict[str, Any]:
     """What `model.make_network` takes, from the arguments of AutoencoderKL. Raises `UserError` for what our network has not."""
     naming.needed(WHAT, arguments, 'spatial_dims')
-    given = naming.arguments(WHAT, arguments, DEFAULTS, FIXED, IGNORED)
+    given = configuration.arguments(f'{WHAT} in MONAI 1.6', arguments, DEFAULTS, FIXED, IGNORED)
     widths = tuple(given['channels'])
     if wrong := [width for width in widths if width % given['norm_num_groups']]:
         raise UserError(f'norm_num_groups={given["norm_num_groups"]}: does not divide {wrong[0]} channels; give the one it was made with')
@@ -70,9 +70,9 @@ def specification(**arguments: Any) -> dict[str, Any]:
         'bottleneck': given['latent_channels'],
         'dims': given['spatial_dims'],
         'widths': widths,
-        'blocks': naming.each(given['num_res_blocks'], widths, 'num_res_blocks'),
+        'blocks': configuration.each(given['num_res_blocks'], widths, 'num_res_blocks'),
         'extra': 0,
-        'attention': tuple(map(bool, naming.each(given['attention_levels'], widths, 'attention_levels'))),
+        'attention': tuple(map(bool, configuration.each(given['attention_levels'], widths, 'attention_levels'))),
         'middle': (bool(given['with_encoder_nonlocal_attn']), bool(given['with_decoder_nonlocal_attn'])),
         'groups': given['norm_num_groups'],
         'eps': given['norm_eps'],
@@ -124,4 +124,4 @@ def _expected(**arguments: Any) -> tuple[Params, naming.Find]:
     spec = specification(**arguments)
     halves = zip(('encoder', 'decoder'), spec['middle'], strict=True)
     order = {half: list(_order(half, spec['blocks'], spec['attention'], middle)) for half, middle in halves}
-    return naming.tree(spec, (DEFAULTS | arguments)['in_channels']), functools.partial(find, order=order, dims=spec['dims'])
+    return configuration.image_tree(spec, (DEFAULTS | arguments)['in_channels']), functools.partial(find, order=order, dims=spec['dims'])

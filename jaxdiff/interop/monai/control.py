@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxdiff.interop import matching
+from jaxdiff.interop import configuration, matching
 from jaxdiff.interop.matching import Entry
 from jaxdiff.interop.monai import naming, unet
 from jaxdiff.types import Params, UserError
@@ -85,4 +85,4 @@ def _expected(**arguments: Any) -> tuple[Params, naming.Find]:
     channels, times = (OWN | arguments)['conditioning_embedding_in_channels'], 2 ** (len(spec['hint_widths']) - 1)
     hint = lambda size: (*(times * each for each in size), channels)
     found = functools.partial(find, levels=levels, dims=dims, zeros=sum(spec['blocks']) + levels)
-    return naming.tree(spec, arguments['in_channels'], lambda size: (), hint), found
+    return configuration.image_tree(spec, arguments['in_channels'], configuration.time, hint), found

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxdiff.interop import matching
+from jaxdiff.interop import configuration, matching
 from jaxdiff.interop.matching import Entry
 from jaxdiff.interop.monai import naming
 from jaxdiff.interop.monai.naming import ATTENTION, RESIDUAL
@@ -38,7 +38,7 @@ DEFAULTS = {
     'cross_attention_dim': None,
     'num_class_embeds': None,
 }
-FIXED = {'use_combined_linear': False, 'include_fc': True}
+FIXED = {'use_combined_linear': (False,), 'include_fc': (True,)}
 IGNORED = ('upcast_attention', 'dropout_cattn', 'use_flash_attention')
 
 OUTSIDE = {
@@ -80,9 +80,11 @@ def shapes(**arguments: Any) -> dict[str, tuple[int, ...]]:
 def specification(**arguments: Any) -> dict[str, Any]:
     """What `model.make_network` takes, from the arguments of DiffusionModelUNet. Raises `UserError` for what our network has not."""
     naming.needed(WHAT, arguments, 'spatial_dims', 'in_channels', 'out_channels')
-    given = naming.arguments(WHAT, arguments, DEFAULTS, FIXED, IGNORED)
+    given = configuration.arguments(f'{WHAT} in MONAI 1.6', arguments, DEFAULTS, FIXED, IGNORED)
     widths = tuple(given['channels'])
-    per_level = {name: naming.each(given[name], widths, name) for name in ('num_res_blocks', 'attention_levels', 'num_head_channels')}
+    per_level = {
+        name: configuration.each(given[name], widths, name) for name in ('num_res_blocks', 'attention_levels', 'num_head_channels')
+    }
     attends, sizes = tuple(map(bool, per_level['attention_levels'])), per_level['num_head_channels']
     for width, size, attend in zip(widths, sizes, (*attends[:-1], True), strict=True):  # the middle has the heads of the last
         if attend and (not size or width % size):
@@ -152,4 +154,4 @@ def _expected(**arguments: Any) -> tuple[Params, naming.Find]:
     """The tree of our parameters, and where each comes from."""
     spec = specification(**arguments)
     found = functools.partial(find, levels=len(spec['widths']), dims=spec['dims'])
-    return naming.tree(spec, arguments['in_channels'], lambda size: ()), found
+    return configuration.image_tree(spec, arguments['in_channels'], configuration.time), found

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxdiff.interop import matching
+from jaxdiff.interop import configuration, matching
 from jaxdiff.interop.matching import Entry
 from jaxdiff.interop.monai import naming
 from jaxdiff.types import Params, UserError
@@ -36,8 +36,8 @@ DEFAULTS = {
     'num_embeddings': 32,
     'embedding_dim': 64,
 }
-FIXED = {'output_act': None}
-IGNORED = ('embedding_init', 'commitment_cost', 'decay', 'epsilon', 'dropout', 'act', 'ddp_sync', 'use_checkpointing')
+FIXED = {'output_act': (None,), 'act': ('RELU', 'relu')}
+IGNORED = ('embedding_init', 'commitment_cost', 'decay', 'epsilon', 'dropout', 'ddp_sync', 'use_checkpointing')
 TAPS = np.zeros((2, 3, 4), np.float32)  # (1): parity of y, offset of x from -1, which w
 TAPS[0, 0, 3] = TAPS[0, 1, 1] = TAPS[1, 1, 2] = TAPS[1, 2, 0] = 1
 
@@ -59,7 +59,7 @@ def shapes(**arguments: Any) -> dict[str, tuple[int, ...]]:
 def specification(**arguments: Any) -> dict[str, Any]:
     """What `model.make_network` takes, from the arguments of VQVAE. Raises `UserError` for what our network has not."""
     naming.needed(WHAT, arguments, 'spatial_dims', 'in_channels', 'out_channels')
-    given = naming.arguments(WHAT, arguments, DEFAULTS, FIXED, IGNORED)
+    given = configuration.arguments(f'{WHAT} in MONAI 1.6', arguments, DEFAULTS, FIXED, IGNORED)
     if str(arguments.get('act', 'relu')).lower() != 'relu':
         raise UserError(f'act={arguments["act"]}: only networks with act=RELU can be read; take another one')
     for name in ('downsample_parameters', 'upsample_parameters'):
@@ -73,7 +73,7 @@ def specification(**arguments: Any) -> dict[str, Any]:
         'latent': given['embedding_dim'],
         'codes': given['num_embeddings'],
         'widths': widths,
-        'inner': naming.each(given['num_res_channels'], widths, 'num_res_channels'),
+        'inner': configuration.each(given['num_res_channels'], widths, 'num_res_channels'),
         'units': given['num_res_layers'],
         'dims': given['spatial_dims'],
     }
@@ -119,4 +119,4 @@ def _transposed(layer: str, leaf: str, shape: tuple[int, ...], dims: int) -> Ent
 def _expected(**arguments: Any) -> tuple[Params, naming.Find]:
     spec = specification(**arguments)
     found = functools.partial(find, levels=len(spec['widths']), units=spec['units'], dims=spec['dims'])
-    return naming.tree(spec, arguments['in_channels']), found
+    return configuration.image_tree(spec, arguments['in_channels']), found
