@@ -9,7 +9,7 @@ stand the table that gives every brightness of T1 the mean of T2 where it occurs
 Saharia et al., "Image super-resolution via iterative refinement", TPAMI 2022; "Palette", SIGGRAPH 2022.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +24,7 @@ from jaxdiff.data.source import Source
 from jaxdiff.experiment import Bar, Evaluation, option
 from jaxdiff.export import bill
 from jaxdiff.metrics.images import psnr
+from jaxdiff.metrics.table import table
 from jaxdiff.model import Model
 from jaxdiff.plans import Plan
 from jaxdiff.studies import flags
@@ -90,9 +91,9 @@ def evaluate(config: Config, models: Mapping[str, Model], data: Dataset, seed: i
     truth, given = (np.stack([data.test.example(int(row))[name] for row in rows]) for name in ('image', 'given'))
     draw = drawer(config, trained)
     draws = draw(trained.params, key, given, config.repeats)
-    table = lookup(data)(given)
+    simple = lookup(data)(given)
     fidelity = lambda images: float(np.mean([psnr(b[None, ..., 0], a[None, ..., 0], peak=2.0) for a, b in zip(images, truth, strict=True)]))
-    base, wrong = fidelity(table), draw(trained.params, key, np.roll(given, 1, axis=0), config.repeats).mean(0)
+    base, wrong = fidelity(simple), draw(trained.params, key, np.roll(given, 1, axis=0), config.repeats).mean(0)
     score = lambda images: {'psnr': fidelity(images), 'psnr_over_table': fidelity(images) - base}
     return Evaluation(
         {**score(draws.mean(0)), 'psnr_of_one_draw': fidelity(draws[0])},
@@ -101,15 +102,12 @@ def evaluate(config: Config, models: Mapping[str, Model], data: Dataset, seed: i
     )
 
 
-def lookup(data: Dataset, bins: int = 64):
-    """What gives every brightness of the image given the mean of the other where it occurs in training."""
+def lookup(data: Dataset) -> Callable[[np.ndarray], np.ndarray]:
+    """The image (..., 1) from the brightness of what is given, by what goes with it in training."""
     examples = [data.train.example(n) for n in range(min(data.train.size, 200))]
     x, y = (np.concatenate([each[name].ravel() for each in examples]) for name in ('given', 'image'))
-    place = lambda values: np.clip(((values + 1) / 2 * bins).astype(int), 0, bins - 1)
-    total, count = np.bincount(place(x), y, bins), np.bincount(place(x), minlength=bins)
-    middle = np.flatnonzero(count)
-    means = np.interp(np.arange(bins), middle, total[middle] / count[middle])
-    return lambda values: means[place(values)].astype(np.float32)
+    guess = table(x, y[:, None])
+    return lambda given: guess(given[..., 0])
 
 
 def drawer(config: Config, trained: Model):

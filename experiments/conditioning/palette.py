@@ -8,7 +8,7 @@ What is known is put back at the end. The mean of several draws is judged by its
 of every brightness, the nearest known pixel, and the JPEG itself. Saharia et al., "Palette: image-to-image diffusion models", SIGGRAPH 2022.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -23,6 +23,7 @@ from jaxdiff.data.source import Source
 from jaxdiff.experiment import Bar, Evaluation, option
 from jaxdiff.export import bill
 from jaxdiff.metrics.images import psnr
+from jaxdiff.metrics.table import table
 from jaxdiff.model import Model
 from jaxdiff.plans import Plan
 from jaxdiff.studies import flags
@@ -131,14 +132,11 @@ def classical(task: str, given: list[Spoiled], data: Dataset) -> np.ndarray:
     return np.stack([inpaint_biharmonic(np.where(each.missing[..., None], 0, each.image), each.missing, channel_axis=-1) for each in given])
 
 
-def colours(data: Dataset, bins: int = 64):
-    """What gives every brightness the mean colour that it has in training."""
+def colours(data: Dataset) -> Callable[[np.ndarray], np.ndarray]:
+    """The mean colour that the brightness of a grey image (X, Y, 3) has in training."""
     images = np.concatenate([data.train.example(n)['image'].reshape(-1, len(CONTRASTS)) for n in range(min(data.train.size, 200))])
-    place = lambda values: np.clip(((values + 1) / 2 * bins).astype(int), 0, bins - 1)
-    where, count = place(images.mean(1)), np.bincount(place(images.mean(1)), minlength=bins)
-    seen = np.flatnonzero(count)
-    means = [np.interp(np.arange(bins), seen, np.bincount(where, channel, bins)[seen] / count[seen]) for channel in images.T]
-    return lambda image: np.stack([mean[place(image[..., 0])] for mean in means], -1)
+    guess = table(images.mean(1), images)
+    return lambda image: guess(image[..., 0])
 
 
 def restored(draw, trained: Model, key: Key, given: list[Spoiled], shown: list[Spoiled]) -> np.ndarray:

@@ -59,7 +59,7 @@ def evaluate(config: Config, models: Mapping[str, Model], data: Dataset, seed: i
 
 def drawer(config: Config, trained: Model):
     """What draws."""
-    return sampling.drawer(trained, times=grids.default(spoken.path_of(trained), config.sample_steps), guided=True)
+    return sampling.drawer(trained, times=grids.default(model.make_path(trained.path), config.sample_steps), guided=True)
 
 
 def show(config: Config, models: Mapping[str, Model], data: Dataset, folder: Workdir) -> list[report.Section]:

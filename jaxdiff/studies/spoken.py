@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdiff import model, plans, sampling
+from jaxdiff import plans, sampling
 from jaxdiff.data import datasets, phantoms
 from jaxdiff.data.datasets import Dataset
 from jaxdiff.data.preprocess import to_json
@@ -135,8 +135,3 @@ def right(found: np.ndarray, wanted: np.ndarray) -> Mapping[str, float]:
     """The share of images (n,) whose attributes are those of the kinds that were asked for: each, and all of them together as one mean."""
     same = {name: np.mean([KINDS[a][n] == KINDS[b][n] for a, b in zip(found, wanted, strict=True)]) for n, name in enumerate(ATTRIBUTES)}
     return {'attributes': float(np.mean(list(same.values()))), **{name: float(each) for name, each in same.items()}}
-
-
-def path_of(trained: Model):
-    """How its data turn into noise."""
-    return model.make_path(trained.path)

@@ -60,8 +60,6 @@ def specification(**arguments: Any) -> dict[str, Any]:
     """What `model.make_network` takes, from the arguments of VQVAE. Raises `UserError` for what our network has not."""
     naming.needed(WHAT, arguments, 'spatial_dims', 'in_channels', 'out_channels')
     given = configuration.arguments(f'{WHAT} in MONAI 1.6', arguments, DEFAULTS, FIXED, IGNORED)
-    if str(arguments.get('act', 'relu')).lower() != 'relu':
-        raise UserError(f'act={arguments["act"]}: only networks with act=RELU can be read; take another one')
     for name in ('downsample_parameters', 'upsample_parameters'):
         values = given[name] if isinstance(given[name][0], list | tuple) else (given[name],)
         if any(tuple(each) != DEFAULTS[name] for each in values):
