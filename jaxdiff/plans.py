@@ -67,7 +67,7 @@ def denoiser(
     if condition is not None:
         options['condition'] = condition
     loss = losses.denoising(model.make_network(blank.network).apply, model.make_path(blank.path), blank.kind, **options)
-    recipe = {'weight': weight, 'condition': _name(condition)}
+    recipe = {'weight': weight, 'condition': name_of(condition)}
     return learner(name, blank, source, loss, recipe=recipe, **schedule)
 
 
@@ -126,7 +126,7 @@ def learner(
     name: str,
     blank: Model,
     source: Source,
-    loss: Loss,
+    loss: Loss | teacher.Lesson,
     *,
     batch: int,
     steps: int,
@@ -147,7 +147,8 @@ def learner(
     Args:
         warmup: 200 steps, or a tenth of few.
         start: the parameters to begin with, where they are not fresh ones; `recipe` must say which.
-        frozen: arrays that belong to the state and never change; `loss` is then a function of them that gives a loss.
+        frozen: arrays that belong to the state and never change; `loss` is then a `training.teacher.Lesson`: of them and of the running average
+            it makes a loss.
         recipe: what else decides the parameters, JSON.
 
     Raises `UserError` for a network that does not fit the images, and a batch that does not split.
@@ -172,32 +173,12 @@ def learner(
         step = make_step(parallel.whole(loss, mesh), adam, ema=ema, accumulate=accumulate)
         stage = stages.Stage(name, jax.tree_util.Partial(init, start), step, data, steps)
     else:
-        lesson = lambda frozen, average: parallel.whole(loss(frozen), mesh)
+        lesson = lambda *known: parallel.whole(loss(*known), mesh)
         stage = teacher.student(
             name, teacher.taught_step(lesson, adam, ema=ema, accumulate=accumulate), adam, data, steps, start=start, teacher=frozen
         )
     finish = lambda state: blank._replace(params=_fetched(state.ema))
     return Plan(stage, whole_recipe, blank, mesh, finish)
-
-
-def steered(name: str, blank: Model, source: Source, trunk: Model, *, begin: Params, condition: Condition, **schedule: Any) -> Plan:
-    """Train the control of `blank`, a `nets.control.Controlled`; its trunk has the parameters of `trunk` and keeps them to the last bit.
-
-    Args:
-        begin: parameters of the whole to begin with, as `nets.control.begin` makes them.
-        condition: as in `denoiser`; tells the hint.
-        schedule: as in `learner`.
-    """
-    network, path, parts = model.make_network(blank.network), model.make_path(blank.path), begin['params']
-    joined = lambda control, frozen: {'params': {'trunk': frozen, 'control': control}}
-
-    def loss(frozen: Params) -> Loss:
-        apply = lambda control, *args, **told: network.apply(joined(control, frozen), *args, **told)
-        return losses.denoising(apply, path, blank.kind, condition=condition)
-
-    recipe = {'condition': _name(condition), 'trunk': trunk.card.get('state_digest')}
-    plan = learner(name, blank, source, loss, start=parts['control'], frozen=parts['trunk'], recipe=recipe, **schedule)
-    return plan._replace(finish=lambda state: blank._replace(params=joined(plan.finish(state).params, jax.device_get(state.teacher))))
 
 
 def train(plans: Sequence[Plan | Later], folder: Workdir, *, seed: int, cache: Path | None = None, **options: Any) -> dict[str, Trained]:
@@ -272,7 +253,9 @@ def training(plan: Plan) -> bill.Job:
     stream = stage.data(0)
     batch = next(stream)
     stream.close()
-    state = jax.eval_shape(lambda init, key: init(key), jax.tree_util.Partial(stage.init), jax.random.key(0))  # it may hold shapes alone
+    tree = jax.tree_util.Partial
+    init = stage.init if isinstance(stage.init, tree) else tree(stage.init)  # an argument, since it may hold shapes alone
+    state = jax.eval_shape(lambda init, key: init(key), init, jax.random.key(0))
     places, split = parallel.state_shardings(mesh, state), NamedSharding(mesh, PartitionSpec(parallel.AXES))
     state = jax.tree.map(lambda leaf, place: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place), state, places)
     ways = jax.process_count()
@@ -289,7 +272,7 @@ def _recipe(blank: Model, source: Source, schedule: dict[str, Any], augment: loa
         'kind': blank.kind,
         'data': digest(source.manifest),
         'schedule': schedule,
-        'augment': _name(augment),
+        'augment': name_of(augment),
         'conditioning': blank.card.get('conditioning', {}),
         'seed': seed,
     }
@@ -313,7 +296,8 @@ def _fetched(params: Params) -> Params:
     return jax.device_get(jax.tree.map(parallel.localise, params))
 
 
-def _name(function: Callable | None) -> str | None:
+def name_of(function: Callable | None) -> str | None:
+    """What a recipe says of a function."""
     return None if function is None else getattr(function, '__name__', repr(function))
 
 

@@ -14,7 +14,7 @@ from jaxdiff.model import Model
 from jaxdiff.solvers.loop import Solver, sample
 from jaxdiff.solvers.named import usual
 from jaxdiff.training.log import Progress
-from jaxdiff.types import Array, Key
+from jaxdiff.types import Array, Denoiser, Key
 
 
 def drawer(
@@ -23,6 +23,7 @@ def drawer(
     solver: Solver | None = None,
     times: Array | None = None,
     guided: bool = False,
+    wrap: Callable[[Denoiser], Denoiser] = lambda denoise: denoise,
     size: int = 60,
     name: str = 'sampling',
 ) -> Callable[..., np.ndarray]:
@@ -31,6 +32,7 @@ def drawer(
     Args:
         solver, times: by default those of `solvers.named.usual`.
         guided: by classifier-free guidance, with the keyword `weight` of `draw`: 0 ignores what is told, 1 is plain, above 1 exaggerates it.
+        wrap: makes of the network's denoiser the one that is walked with, such as a consistency function.
         size: images under way at once.
 
     `told` is conditioning as the network takes it, with a leading axis of `count`. Other parameters of the same network compile nothing.
@@ -45,7 +47,7 @@ def drawer(
         null = model.make_network(trained.network).null(**told) if guided else None
         denoise = classifier_free(conditioned, told, null, weight) if guided else conditioned(told)
         start, walk = jax.random.split(key)
-        return sample(walk, std * jax.random.normal(start, trained.card['shape']), denoise, solver, times).x
+        return sample(walk, std * jax.random.normal(start, trained.card['shape']), wrap(denoise), solver, times).x
 
     mapped = mapper(one, size=size, name=name)
 

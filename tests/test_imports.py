@@ -73,6 +73,7 @@ ALLOWED = {
     },
     'workdir': {'types', 'data', 'processes'},
     'plans': {'types', 'model', 'losses', 'weights', 'data', 'training', 'parallel', 'processes', 'workdir', 'export'},
+    'taught': {'types', 'model', 'losses', 'weights', 'distillation', 'data', 'plans', 'solvers'},
     'clock': set(),
     'experiment': {'types', 'parallel', 'processes', 'report', 'workdir'},
     'study': {'clock', 'model', 'plans', 'report', 'experiment', 'workdir', 'export'},

@@ -16,23 +16,20 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdiff import experiment, grids, model, plans, report, sampling, study
-from jaxdiff.data import datasets, phantoms
+from jaxdiff import experiment, grids, model, plans, report, sampling, study, taught
+from jaxdiff.data import phantoms
 from jaxdiff.data.datasets import Dataset
-from jaxdiff.data.preprocess import to_json
-from jaxdiff.data.source import Source
 from jaxdiff.experiment import Bar, Evaluation, option
 from jaxdiff.export import bill
 from jaxdiff.model import Model
 from jaxdiff.nets import control
 from jaxdiff.plans import Plan
-from jaxdiff.studies import flags
-from jaxdiff.studies.flags import network_of, schedule_of
+from jaxdiff.studies import flags, plain
+from jaxdiff.studies.flags import schedule_of
 from jaxdiff.types import Array, Example, Key
 from jaxdiff.workdir import Workdir
 
 VENTRICLE = phantoms.LABELS.index('ventricle')
-CONTRAST = 'T1'
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,33 +43,18 @@ PRESETS = {name: {**flags.PRESETS[name], 'control_steps': steps} for name, steps
 BARS = (Bar('dice', '>=', 0.9), Bar('dice_over_off', '>=', 0.5), Bar('trunk_unchanged', '>=', 1.0))
 
 
-def open_data(config: Config) -> Dataset:
-    """Phantoms with ventricles of any size."""
-    recipe = phantoms.Recipe(size=config.size, contrasts=(CONTRAST,), ventricles=(0.6, 1.5))
-    return datasets.cohort([recipe], subjects=config.subjects, held_out=config.held_out)
-
-
-def sketch(config: Config) -> Dataset:
-    """Zeros in the shape of the data."""
-    zeros = np.zeros((config.size, config.size, 1), np.float32)
-    source = Source(config.batch, lambda index: {'image': zeros, 'labels': zeros[..., 0].astype(np.uint8)}, {})
-    return Dataset(source, source, source, datasets.made(2, zeros.shape, (1.0, 1.0, 1.0)))
-
-
 def plan(config: Config, data: Dataset) -> tuple[Plan | plans.Later, ...]:
     """The trunk, told nothing, and then its control."""
-    fields = {**network_of(config), 'channels': 1}
-    blank = Model(fields, {'name': config.path}, 'v', None, to_json(data.preprocess), {'shape': list(data.shape)})
-    trunk = plans.denoiser('trunk', blank, data.train, **schedule_of(config))
+    trunk, blank = plain.denoiser('trunk', config, data), plain.blank(config, data)
 
     def steered(models: Mapping[str, Model]) -> Plan:
-        own = {name: value for name, value in fields.items() if name != 'name'}
+        own = {name: value for name, value in blank.network.items() if name != 'name'}
         network = {'name': 'controlled', 'trunk': own, 'hint': 1, 'hint_widths': [8, 16] if config.patch == 2 else [16]}
         whole = blank._replace(network=network, card={**blank.card, 'conditioning': {'hint': list(data.shape)}})
         fresh = model.init(whole, jax.random.key(config.seed)) if concrete(models['trunk']) else model.shapes(whole)
         begin = control.begin(fresh, models['trunk'].params)
         schedule = schedule_of(config) | {'steps': config.control_steps}
-        return plans.steered('model', whole, data.train, models['trunk'], begin=begin, condition=tell, **schedule)
+        return taught.steered('model', whole, data.train, models['trunk'], begin=begin, condition=tell, **schedule)
 
     return trunk, steered
 
@@ -120,7 +102,7 @@ def both(config: Config, trained: Model, key: Key, hints: np.ndarray) -> tuple[n
 
 def dice(images: np.ndarray, hints: np.ndarray) -> float:
     """The mean overlap of the ventricles of images (n, X, Y, 1) with hints (n, X, Y)."""
-    found = np.stack([phantoms.ventricles((image[..., 0] + 1) / 2, CONTRAST) for image in images])
+    found = np.stack([phantoms.ventricles((image[..., 0] + 1) / 2, plain.CONTRAST) for image in images])
     pixels = (1, 2)
     return float(np.mean(2 * (found & hints).sum(pixels) / np.maximum(found.sum(pixels) + hints.sum(pixels), 1)))
 
@@ -148,8 +130,8 @@ def run(config: Config) -> dict[str, Any]:
     """Train, judge and write the workdir; returns what result.json holds."""
     bars = BARS if config.preset in ('cpu', 'gpu') else ()
     return study.run(
-        'conditioning/controlnet', config, open_data=open_data, plan=plan, evaluate=evaluate, show=show, bars=bars,
-        evaluations=config.evaluations, save_every=config.save_every, nfe=config.sample_steps, sketch=sketch, jobs=jobs,
+        'conditioning/controlnet', config, open_data=plain.open_data, plan=plan, evaluate=evaluate, show=show, bars=bars,
+        evaluations=config.evaluations, save_every=config.save_every, nfe=config.sample_steps, sketch=plain.sketch, jobs=jobs,
     )  # fmt: skip
 
 

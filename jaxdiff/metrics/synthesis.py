@@ -50,6 +50,14 @@ def assess(generated: np.ndarray, against: Reference) -> tuple[dict[str, float],
     }, copies
 
 
+def unit(beside: Mapping[str, float], gaussian: Mapping[str, float]) -> float:
+    """The kernel distance to divide others by: that of the images stood `beside`, as `assess` tells it.
+
+    The distance is unbiased and may fall to 0 and below; at least a hundredth of the `gaussian` baseline's is taken.
+    """
+    return max(beside['kernel_distance'], gaussian['kernel_distance'] / 100)
+
+
 def compare(
     drawn: np.ndarray, untrained: np.ndarray, against: Reference, rng: np.random.Generator
 ) -> tuple[Mapping[str, float], Mapping[str, Mapping[str, float]], Mapping[str, Mapping[str, float]], Memorisation]:

@@ -76,8 +76,7 @@ def judge(config: Config, models: Mapping[str, Model], data: Dataset, seed: int,
     against = synthesis.reference(stack(data.train), stack(data.validation), stack(data.test))
     found, others, failing, _ = synthesis.compare(drawn, untrained, against, rng)
     beside = synthesis.assess(of_pixels, against)[0]
-    # the distance is unbiased and may fall to 0 and below: what is a hundredth of a Gaussian's is no distance to divide by
-    unit = max(beside['kernel_distance'], others['pca_gaussian']['kernel_distance'] / 100)
+    unit = synthesis.unit(beside, others['pca_gaussian'])
     failing['untrained']['kernel_distance_to_pixel'] = failing['untrained']['kernel_distance'] / unit
     samples = {'kernel_distance_to_pixel': found['kernel_distance'] / unit, 'time_to_pixel': seconds / pixel_seconds, 'seconds': seconds}
     pixels = {**beside, 'kernel_distance_to_pixel': beside['kernel_distance'] / unit, 'time_to_pixel': 1.0, 'seconds': pixel_seconds}
