@@ -35,10 +35,10 @@ LEAST, LARGEST = FACTORS[0] ** 2, FACTORS[1] ** 2
 class Config(Training):
     """The flags of scripts whose network is told something."""
 
-    judge_steps: int = option(600, 'training steps of the classifier that judges', low=1)
+    judge_steps: int = option(3000, 'training steps of the classifier that judges', low=1)
 
 
-_JUDGES = {'smoke': 4, 'cpu': 600, 'gpu': 3000, 'paper': 20000}
+_JUDGES = {'smoke': 4, 'cpu': 3000, 'gpu': 6000, 'paper': 20000}
 PRESETS = {name: {**flags.PRESETS[name], 'judge_steps': steps} for name, steps in _JUDGES.items()}
 
 
