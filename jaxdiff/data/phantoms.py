@@ -52,6 +52,7 @@ class Recipe(NamedTuple):
     lesion: bool = False
     aligned: bool = False
     ventricles: tuple[float, float] = (0.8, 1.25)  # range of the factors on their semi-axes
+    lesions: tuple[float, float] = (3.0, 7.0)  # range of the semi-axis of a lesion, in pixels where N is 64
 
 
 class Phantom(NamedTuple):
@@ -68,7 +69,7 @@ def phantom(recipe: Recipe, index: int) -> Phantom:
     _check(recipe)
     build, injury, *streams = np.random.default_rng([recipe.seed, index]).spawn(2 + len(LEVELS))
     labels, radius, ventricles = _anatomy(build, recipe)
-    lesion = _lesion(injury, labels, radius) if recipe.lesion else np.zeros(labels.shape, bool)
+    lesion = _lesion(injury, labels, radius, recipe.lesions) if recipe.lesion else np.zeros(labels.shape, bool)
     generators = dict(zip(LEVELS, streams, strict=True))
     channels = [_image(generators[name], labels, lesion, LEVELS[name]) for name in recipe.contrasts]
     return Phantom(np.stack(channels, -1), labels, lesion, ventricles)
@@ -156,11 +157,11 @@ def _rotated(offsets: np.ndarray, angle: float) -> tuple[np.ndarray, np.ndarray]
     return np.cos(angle) * x + np.sin(angle) * y, np.cos(angle) * y - np.sin(angle) * x
 
 
-def _lesion(rng: np.random.Generator, labels: np.ndarray, radius: np.ndarray) -> np.ndarray:
+def _lesion(rng: np.random.Generator, labels: np.ndarray, radius: np.ndarray, sizes: tuple[float, float]) -> np.ndarray:
     n = len(labels)
     candidates = np.argwhere((labels == 1) & (radius < 0.6))
     x, y = _rotated(np.indices((n, n)) - rng.choice(candidates)[:, None, None], rng.uniform(0, np.pi))
-    size = rng.uniform(3, 7) * n / 64
+    size = rng.uniform(*sizes) * n / 64
     return ((x / size) ** 2 + (y / (size * rng.uniform(0.8, 1.25))) ** 2 < 1) & (labels > 0)
 
 

@@ -275,7 +275,8 @@ class UNet(nn.Module):
 
         embedding = perceptron('time', layers.sinusoid(t, self.widths[0], self.sinusoid))
         if self.labels:
-            embedding += nn.Embed(self.labels + 1, width, name='label')(jnp.asarray(self.labels) if label is None else label)
+            of_labels = nn.Embed(self.labels + 1, width, embedding_init=nn.initializers.normal(1.0), name='label')
+            embedding += of_labels(jnp.asarray(self.labels) if label is None else label)
         if self.vector:
             embedding += perceptron('vector', flagged(vector, (self.vector,)))
         return embedding

@@ -7,6 +7,8 @@ from jaxdiff import experiment, model
 from jaxdiff.experiment import option
 from jaxdiff.solvers import named
 
+LESIONS = (6.0, 9.0)  # semi-axes in pixels of 64, where one look is to tell whether there is a lesion
+
 
 @dataclass(frozen=True, kw_only=True)
 class Training(experiment.Config):

@@ -67,7 +67,7 @@ def reader() -> text.Tokenizer:
 def open_data(config: Config) -> Dataset:
     """Phantoms of every kind in turn."""
     recipes = [
-        phantoms.Recipe(size=config.size, contrasts=(contrast,), lesion=lesion, ventricles=FACTORS[size])
+        phantoms.Recipe(size=config.size, contrasts=(contrast,), lesion=lesion, ventricles=FACTORS[size], lesions=flags.LESIONS)
         for contrast, size, lesion in KINDS
     ]
     return datasets.cohort(recipes, subjects=config.subjects, held_out=config.held_out)

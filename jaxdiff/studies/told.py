@@ -19,6 +19,8 @@ from jaxdiff.data.datasets import Dataset
 from jaxdiff.data.preprocess import to_json
 from jaxdiff.data.source import Source, stack
 from jaxdiff.experiment import option
+from jaxdiff.metrics.agreement import diversity
+from jaxdiff.metrics.features import Features, random_convolutions, standardised
 from jaxdiff.model import Model
 from jaxdiff.plans import Plan
 from jaxdiff.studies import flags
@@ -44,7 +46,8 @@ PRESETS = {name: {**flags.PRESETS[name], 'judge_steps': steps} for name, steps i
 
 def open_data(config: Config) -> Dataset:
     """Phantoms of every class in turn."""
-    recipes = [phantoms.Recipe(size=config.size, contrasts=(contrast,), lesion=lesion, ventricles=FACTORS) for contrast, lesion in KINDS]
+    common = dict(size=config.size, ventricles=FACTORS, lesions=flags.LESIONS)
+    recipes = [phantoms.Recipe(contrasts=(contrast,), lesion=lesion, **common) for contrast, lesion in KINDS]
     return datasets.cohort(recipes, subjects=config.subjects, held_out=config.held_out)
 
 
@@ -99,6 +102,17 @@ def probabilities(judging: Model, images: np.ndarray) -> np.ndarray:
     scores = sampling.answers(judging)(judging.params, images)
     shifted = np.exp(scores - scores.max(1, keepdims=True))
     return shifted / shifted.sum(1, keepdims=True)
+
+
+def scores(judging: Model, features: Features, images: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
+    """Agreement of images asked to be of these classes, the mean probability that the classifier gives them, and diversity."""
+    chosen = np.take_along_axis(probabilities(judging, images), labels[:, None].astype(int), axis=1)
+    return float(chosen.mean()), diversity(features(images), labels)
+
+
+def features_of(data: Dataset) -> Features:
+    """Random convolutions, in units of their spread over real images."""
+    return standardised(random_convolutions(data.shape), stack(data.validation))
 
 
 def ruler(data: Dataset) -> Mapping[str, np.ndarray]:
