@@ -9,6 +9,13 @@ README = (Path(__file__).parents[1] / 'README.md').read_text()
 SAMPLE, TRAIN = re.findall(r'```python\n(.*?)```', README, re.DOTALL)
 
 
+def smaller(block, parts):
+    for part, less in parts.items():
+        assert part in block
+        block = block.replace(part, less)
+    return block
+
+
 def test_ten_lines_each():
     for block in (SAMPLE, TRAIN):
         assert len([line for line in block.splitlines() if line and not line.startswith(('import', 'from'))]) <= 10
@@ -16,19 +23,15 @@ def test_ten_lines_each():
 
 def test_sampling_block():
     scope = {}
-    exec(SAMPLE.replace('path, 12)', 'path, 2)').replace(', 16))', ', 2))'), scope)
+    exec(smaller(SAMPLE, {'path, 20)': 'path, 2)', ', 16))': ', 2))'}), scope)
     assert scope['images'].shape == (2, 64, 64, 1)
 
 
 def test_training_block(monkeypatch, tmp_path):
     monkeypatch.setenv('JAXDIFF_CACHE', str(tmp_path))
     scope = {}
-    smaller = {'steps=1000': 'steps=2', 'count=100': 'count=1', 'source, 16': 'source, 2', 'UNet(': 'UNet(widths=(8, 8, 8), '}
-    block = TRAIN
-    for part, less in smaller.items():
-        assert part in block
-        block = block.replace(part, less)
-    exec(block, scope)
+    parts = {'steps=1000': 'steps=2', 'count=100': 'count=1', 'source, 16': 'source, 2', 'UNet(': 'UNet(widths=(8, 8, 8), '}
+    exec(smaller(TRAIN, parts), scope)
     assert int(scope['trained'].step) == 2
 
 
