@@ -17,11 +17,8 @@ import numpy as np
 
 from jaxdiff import experiment, grids, model, report, sampling, study
 from jaxdiff.data.datasets import Dataset
-from jaxdiff.data.source import stack
 from jaxdiff.experiment import Bar, Evaluation, option
 from jaxdiff.export import bill
-from jaxdiff.metrics.agreement import diversity
-from jaxdiff.metrics.features import Features, random_convolutions, standardised
 from jaxdiff.model import Model
 from jaxdiff.studies import told
 from jaxdiff.types import UserError
@@ -49,10 +46,10 @@ def evaluate(config: Config, models: Mapping[str, Model], data: Dataset, seed: i
     guide, plainly = drawers(config, trained)
     drawn = {weight: guide(trained.params, key, config.samples, weight=weight, **wanted) for weight in config.weights}
     plain = plainly(trained.params, key, config.samples, **wanted)
-    features = features_of(data)
+    features = told.features_of(data)
     order = np.random.default_rng(seed).permutation(config.samples)
-    seen = {weight: scores(models['judge'], features, images, wanted['label']) for weight, images in drawn.items()}
-    other = [scores(models['judge'], features, images, wanted['label'][order])[0] for images in drawn.values()]
+    seen = {weight: told.scores(models['judge'], features, images, wanted['label']) for weight, images in drawn.items()}
+    other = [told.scores(models['judge'], features, images, wanted['label'][order])[0] for images in drawn.values()]
     metrics = {
         'least_rise_of_agreement': min(np.diff([each[0] for each in seen.values()])),
         'least_fall_of_diversity': min(-np.diff([each[1] for each in seen.values()])),
@@ -62,23 +59,12 @@ def evaluate(config: Config, models: Mapping[str, Model], data: Dataset, seed: i
     if 1.0 in drawn:
         metrics['difference_at_1'] = float(np.abs(drawn[1.0] - plain).max())
     images, shown = told.real(data, config.samples)
-    agreed, varied = scores(models['judge'], features, images, shown['label'])
+    agreed, varied = told.scores(models['judge'], features, images, shown['label'])
     return Evaluation(
         {name: float(value) for name, value in metrics.items()},
         {'real': {'agreement_1': agreed, 'diversity_1': varied}},
         {'shuffled': {'least_rise_of_agreement': float(min(np.diff(other)))}},
     )
-
-
-def scores(judging: Model, features: Features, images: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
-    """Agreement and diversity of images asked to be of these classes."""
-    chosen = np.take_along_axis(told.probabilities(judging, images), labels[:, None].astype(int), axis=1)
-    return float(chosen.mean()), diversity(features(images), labels)
-
-
-def features_of(data: Dataset) -> Features:
-    """Random convolutions, in units of their spread over real images."""
-    return standardised(random_convolutions(data.shape), stack(data.validation))
 
 
 def drawers(config: Config, trained: Model) -> list[Callable[..., np.ndarray]]:
@@ -95,11 +81,11 @@ def show(config: Config, models: Mapping[str, Model], data: Dataset, folder: Wor
     rows = [guide(trained.params, jax.random.key(config.seed), across, weight=weight, **wanted) for weight in config.weights]
     tiles = report.tiles([report.middle(image) for images in rows for image in images], across)
     figure = report.grid(tiles, labels=[f'w = {weight:g}' for weight in config.weights])
-    wanted, features = told.asked(data, config.samples, config.seed), features_of(data)
+    wanted, features = told.asked(data, config.samples, config.seed), told.features_of(data)
     seen = []
     for weight in config.weights:
         images = guide(trained.params, jax.random.key(config.seed), config.samples, weight=weight, **wanted)
-        seen.append(scores(models['judge'], features, images, wanted['label']))
+        seen.append(told.scores(models['judge'], features, images, wanted['label']))
     weights, (agreed, varied) = list(config.weights), zip(*seen, strict=True)
     curve = report.curves(
         {'agreement': (weights, list(agreed)), 'diversity, of that at the first weight': (weights, [each / varied[0] for each in varied])}

@@ -9,7 +9,11 @@ import pytest
 from jaxdiff.experiment import configure
 from jaxdiff.types import UserError
 
-SCRIPTS = {'classifier_free': 'judge', 'controlnet': 'trunk'}  # and what each trains beside its model
+SCRIPTS = {  # and what each trains beside its model
+    'classifier_free': ('judge',),
+    'controlnet': ('trunk',),
+    'dreambooth': ('judge', 'subject', 'without'),
+}
 TINY = dict(preset='smoke', steps=2, save_every=2)
 
 
@@ -18,7 +22,7 @@ def test_a_run_leaves_what_it_should(name, tmp_path):
     script = import_module(f'conditioning.{name}')
     config = configure(script.Config, script.PRESETS, **TINY, workdir=str(tmp_path / 'run'))
     result = script.run(config)
-    models = {'model', SCRIPTS[name]} - {None}
+    models = {'model', *SCRIPTS[name]}
     assert result['system'] == f'conditioning/{name}' and set(result['parameters']) == models
     assert json.loads((tmp_path / 'run' / 'result.json').read_text())['metrics'] == result['metrics']
     assert all(np.isfinite(list(result['metrics'].values())))
