@@ -15,7 +15,7 @@ import jax
 import numpy as np
 import sample
 
-from jaxdiff import experiment, export, grids, model, report, sampling
+from jaxdiff import experiment, export, grids, model, report, sampling, telling
 from jaxdiff.clock import Clock
 from jaxdiff.data import preprocess, volumes
 from jaxdiff.experiment import Bar, Evaluation, option
@@ -132,7 +132,7 @@ def draw(config: Config) -> Outcome | None:
 
 def repeated(config: Config, trained: Model) -> dict[str, np.ndarray]:
     """The covariates of --covariates, for every image."""
-    told = sample.covariates(config, trained) if config.covariates else {}
+    told = telling.flags(trained, name=config.model, covariates=config.covariates) if config.covariates else {}
     return {name: np.broadcast_to(value, (config.count, *value.shape)) for name, value in told.items()}
 
 

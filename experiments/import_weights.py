@@ -3,6 +3,7 @@
     python experiments/import_weights.py --from=monai --file=model.pt --arguments=network.json --shape=64,64 --out=runs/imported
     python experiments/import_weights.py --from=diffusers --file=folder --path=scaled_linear --out=runs/imported
     python experiments/sample.py --model=runs/imported --count=4
+    python experiments/sample.py --model=runs/imported --autoencoder=runs/vae        a model of latents
 
 `--arguments` is a JSON file with the arguments that the network was made with, or a bundle of MONAI that defines it; a folder with config.json needs
 none. How the network was trained, no file of weights says: `--path` and `--kind` must, and `--betas` where they are not the usual ones. Denoisers
@@ -47,6 +48,7 @@ class Config(experiment.Config):
     betas: tuple = option((), 'first and last of the betas, where they are not the usual ones of the path')
     kind: str = option('eps', 'what it predicts', choices=KINDS)
     shape: tuple = option((), 'pixels of images along each axis, by default the fewest that the network takes, or 64 where that is more')
+    scale: float = option(0.0, 'of an autoencoder: what its latents are multiplied by; by default what its configuration says', low=0)
     trunk: str = option('', 'of a ControlNet: workdir of the U-Net that it belongs to')
     out: str = option('', 'another name for --workdir')
 
@@ -55,13 +57,14 @@ PRESETS = {'smoke': {}, 'cpu': {}, 'gpu': {}, 'paper': {}}
 
 
 class Found(NamedTuple):
-    """What was read: the part of a workdir that it is, its class, its specification and parameters, and the sha256 of its file."""
+    """What was read: the part of a workdir that it is, its class, its specification and parameters, the sha256 of its file, and a scale."""
 
     part: str
     name: str
     spec: dict[str, Any]
     params: Params
     digest: str
+    scale: float | None = None  # of an autoencoder's latents, where its arguments say it
 
 
 def run(config: Config) -> dict[str, Any]:
@@ -100,7 +103,7 @@ def read(config: Config) -> Found:
     spec, params = families.read(config.source, name, state, arguments)
     with open(files.find(config.file), 'rb') as opened:
         digest = hashlib.file_digest(opened, 'sha256').hexdigest()
-    return Found(families.FAMILIES[config.source, name].part, name, spec, params, digest)
+    return Found(families.FAMILIES[config.source, name].part, name, spec, params, digest, families.scale(config.source, name, arguments))
 
 
 def invented(config: Config) -> Found:
@@ -139,12 +142,17 @@ def steered(trunk: Model, found: Found) -> Model:
 def imported(config: Config, found: Found) -> Model:
     """The model of what was read, its specification as JSON has it."""
     spec = json.loads(json.dumps(found.spec))
+    if config.scale and found.part != 'autoencoder':
+        raise UserError(f'--scale: a {found.name} has no latents; leave the flag out')
     card = {'state_digest': found.digest, 'imported': {'from': config.source, 'class': found.name, 'file': Path(config.file).name}}
     if found.part == 'text':
         return Model(spec, {}, '', found.params, {}, card)
     shape, channels = sized(config, found), inputs(found)
+    prepare = preprocess.to_json(unknown(shape, channels))
     if found.part != 'model':
-        return Model(spec, {}, '', found.params, {}, {'shape': [*shape, channels], **card})
+        scale = config.scale or found.scale
+        card |= {'latent': {'scale': scale}} if scale and found.part == 'autoencoder' else {}
+        return Model(spec, {}, '', found.params, prepare, {'shape': [*shape, channels], **card})
     if spec['channels'] != channels:
         raise UserError(
             f'{config.file}: takes {channels} channels and gives {spec["channels"]}; only denoisers of what they take can be imported'
@@ -152,7 +160,6 @@ def imported(config: Config, found: Found) -> Model:
     told = {'label': []} if spec.get('labels') else {}
     path = {'name': config.path, **betas(config)}
     model.make_path(path)
-    prepare = preprocess.to_json(unknown(shape, channels))
     return Model(spec, path, config.kind, found.params, prepare, {'shape': [*shape, channels], 'conditioning': told, **card})
 
 

@@ -3,11 +3,16 @@
     python experiments/sample.py                                                 brains from the model that comes with the package
     python experiments/sample.py --model=runs/train --count=8                    from what train.py trained
     python experiments/sample.py --model=runs/train --covariates=0.7,1,0.4,0.5,0.5 --weight=2
+    python experiments/sample.py --model=runs/adagn --label='T2, lesion' --weight=2
+    python experiments/sample.py --model=runs/text --say='a T2 slice of a brain, wide ventricles, and a lesion'
+    python experiments/sample.py --model=runs/concat --given=t1.nii.gz           of what a model is told that is an image, or a hint
+    python experiments/sample.py --model=runs/kl --tile=16 --overlap=4           latents, decoded in tiles
+    python experiments/sample.py --model=runs/unet --autoencoder=runs/vae        both imported
     python experiments/sample.py --model=runs/train --data=nifti:scans --depth=0.5
     python experiments/sample.py --model=runs/patches --shape=512,512,512 --tile=64 --overlap=16 --count=1     a volume larger than memory
 
 With `--data`, every file is noised to `--depth` (in path time, 1 forgets it) and brought back (Meng et al., "SDEdit", ICLR 2022), and the result
-is written in the file's own frame: affine, orientation, number of axes.
+is written in the file's own frame: affine, orientation, number of axes. So is what is drawn beside a file that is `--given`.
 """
 
 from collections.abc import Callable
@@ -16,23 +21,19 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from jaxdiff import experiment, grids, model, report, sampling
+from jaxdiff import drawing, experiment, latent, model, report, sampling, telling
 from jaxdiff.clock import Clock
 from jaxdiff.data import layouts, preprocess, volumes
 from jaxdiff.data.volumes import SUFFIXES, Frame
+from jaxdiff.drawing import Drawn, Given
 from jaxdiff.experiment import Evaluation, option
 from jaxdiff.export import bill
 from jaxdiff.export.kept import sources
-from jaxdiff.guidance import classifier_free
 from jaxdiff.model import Model
-from jaxdiff.paths import perturb
 from jaxdiff.solvers import named
-from jaxdiff.solvers.loop import sample
-from jaxdiff.tiling import fuse
-from jaxdiff.types import Array, Denoiser, UserError
+from jaxdiff.types import UserError
 from jaxdiff.workdir import Workdir, open_workdir, peak_memory
 
 
@@ -40,6 +41,8 @@ from jaxdiff.workdir import Workdir, open_workdir, peak_memory
 class Config(experiment.Config):
     data: str = option('', "'' for new images, nifti:<folder or file> for other versions of these files")
     model: str = option('brain', "workdir of a training, or 'brain', which comes with the package")
+    part: str = option('', "model to draw from where a workdir has several, such as 'trunk'; by default 'model', or 'latent'")
+    autoencoder: str = option('', 'workdir of the autoencoder of a model of latents, by default its own')
     count: int = option(16, 'new images to draw', low=1)
     depth: float = option(0.5, 'how far a file is noised, as a share of the path', low=0.01, high=1)
     solver: str = option(
@@ -49,10 +52,17 @@ class Config(experiment.Config):
     )
     steps: int = option(named.STEPS, 'steps of the solver', low=1)
     covariates: tuple = option((), 'what a model of covariates is told, as it was trained: numbers from 0 to 1, nan for unknown')
-    weight: float = option(1.0, 'classifier-free guidance: 0 ignores the covariates, 1 is plain, above 1 exaggerates them', low=0)
+    label: str = option('', 'class for a model of classes, its name or its number')
+    say: str = option('', 'sentence for a model that reads')
+    given: str = option('', 'NIfTI file for a model that is told an image or a hint; every draw is of it')
+    weight: float = option(1.0, 'classifier-free guidance: 0 ignores what is told, 1 is plain, above 1 exaggerates it', low=0)
     size: int = option(16, 'images under way at once', low=1)
     shape: tuple = option((), 'pixels of new images along each axis, by default those the model was trained on')
-    tile: int = option(0, 'pixels per side of the tiles in which the network sees an image, 0 for the whole at once', low=0)
+    tile: int = option(
+        0,
+        'pixels per side of the tiles in which the network sees an image, or latents of those that are decoded; 0 for the whole at once',
+        low=0,
+    )
     overlap: int = option(16, 'pixels that neighbouring tiles share', low=0)
 
 
@@ -62,35 +72,31 @@ PRESETS = {'smoke': dict(count=2, steps=2), 'cpu': {}, 'gpu': dict(count=256, si
 def run(config: Config) -> dict[str, Any]:
     """Draw, and write the workdir; returns what result.json holds."""
     clock = Clock()
-    trained = find(config.model)
-    told = covariates(config, trained)
-    prepare = sized(config, trained)
+    drawn = opened(config)
     index = files_of(config.data) if config.data else ()
+    given = drawing.read(drawn, config.given) if drawn.picture else None
     if config.dry_run:
-        print(f'{model.count(trained.params):,} parameters, {calls(config)} network calls for each image')
-        return bill.bill(jobs(config, trained, told, index))
+        print(f'{model.count(drawn.trained.params):,} parameters, {calls(config)} network calls for each image')
+        return bill.bill(jobs(config, drawn, index, given))
     for frame in index:  # every file is looked at before anything is written
-        preprocess.apply(prepare, volumes.read(frame.name))
-    manifest = {'model': trained.card.get('state_digest'), 'files': [Path(frame.name).name for frame in index]}
+        preprocess.apply(drawn.prepare, volumes.read(frame.name))
+    files = [Path(frame.name).name for frame in (index or (given.frame,) if given else index)]
+    manifest = {'model': drawn.trained.card.get('state_digest'), 'files': files}
     folder = open_workdir(config, manifest, name='sample')
-    draw = drawer(config, trained, told)
+    draw = drawer(config, drawn, given)
     if index:
-        shown = [version(config, trained, prepare, draw, frame, n, folder) for n, frame in enumerate(index)]
+        shown = [version(config, drawn.prepare, draw, frame, n, folder) for n, frame in enumerate(index)]
         rows, labels = [image for pair in shown[:8] for image in pair], ('file', 'sample') * min(len(shown), 8)
         figure = report.grid(rows, labels=labels)
     else:
-        images = draw(np.zeros((config.count, *prepare.shape, trained.card['shape'][-1]), np.float32), config.seed)
-        frame, record = preprocess.blank(prepare)
-        for n, image in enumerate(images):
-            volumes.write(folder.outputs / f'sample-{n:04d}.nii.gz', preprocess.invert(prepare, record, image[None]), frame)
-        figure = report.grid(report.tiles([report.middle(image) for image in images[:48]]))
+        figure = report.grid(report.tiles(new(config, drawn, draw, given, folder)[:48]))
     clock.lap('infer')
     result = {
         **experiment.headline('sample', config, manifest),
         'wall_s': clock.seconds(),
         'peak_memory_bytes': peak_memory(),
         'nfe': calls(config),
-        'parameters': model.count(trained.params),
+        'parameters': model.count(drawn.trained.params),
         **experiment.verdict([Evaluation({}, {}, {})], ()),
     }
     picture = report.picture(figure, f'{config.steps} steps of {config.solver}.', alt='samples', path=folder.figures / 'samples.png')
@@ -98,18 +104,39 @@ def run(config: Config) -> dict[str, Any]:
     return result
 
 
-def find(name: str) -> Model:
-    """The shipped model of that name, or the model of a workdir, from its newest checkpoint where training did not end."""
-    if name == 'brain' and not Path(name).exists():
+def opened(config: Config) -> Drawn:
+    """The model of the flags. Raises `UserError` for flags that do not go with it."""
+    trained = find(config.model, config.part)
+    first = find(config.autoencoder or config.model, 'autoencoder') if config.autoencoder or 'latent' in trained.card else None
+    names = ('covariates', 'label', 'say', 'weight')
+    told = telling.flags(trained, name=config.model, **{name: getattr(config, name) for name in names})
+    picture = telling.picture(trained, name=config.model, given=config.given, data=config.data)
+    if picture and config.tile and first is None:
+        raise UserError('--tile: an image that is given is not cut into tiles; leave the flag out')
+    told |= {'strength': np.float32(1)} if picture == 'hint' else {}
+    if first is not None and drawing.latent_scale(trained, first) is None:
+        raise UserError(f'--autoencoder: {config.autoencoder} does not say what its latents are multiplied by; import it with --scale')
+    shaped = {name: getattr(config, name) for name in ('shape', 'tile', 'overlap')}
+    prepare = drawing.sized(trained, first, name=config.part or config.model, **shaped)
+    return Drawn(trained, first, prepare, told, picture)
+
+
+def find(name: str, part: str = '') -> Model:
+    """The shipped model of that name, or a part of a workdir, from its newest checkpoint where training did not end."""
+    if name == 'brain' and not Path(name).exists() and not part:
         return model.shipped(name)
     root = Path(name)
     if not root.is_dir():
         raise UserError(f"--model={name}: no such workdir; give one that train.py wrote, or 'brain'")
-    if (root / 'model.npz').exists():
-        return model.load(root / 'model')
+    parts = [file.stem for file in sorted(root.glob('*.npz')) if file.with_suffix('.json').exists()]
+    part = part or next((each for each in ('model', 'latent') if each in parts), 'model')
+    if part in parts:
+        return model.load(root / part)
+    if not (root / f'{part}.json').exists() and parts:
+        raise UserError(f'{root}: holds no {part}, but {", ".join(parts)}; choose by --part')
     from jaxdiff import plans  # brings all of training with it
 
-    return plans.unfinished(root, 'model')
+    return plans.unfinished(root, part)
 
 
 def files_of(spec: str) -> layouts.Index:
@@ -120,105 +147,66 @@ def files_of(spec: str) -> layouts.Index:
     return layouts.nifti(where)
 
 
-def covariates(config: Config, trained: Model) -> dict[str, np.ndarray]:
-    """What the network is told, by its keyword."""
-    if config.weight != 1 and not trained.card.get('conditioning'):
-        raise UserError(f'--weight: the model {config.model} is told nothing that guidance could exaggerate; leave the flag out')
-    shape = trained.card.get('conditioning', {}).get('vector')
-    names = ', '.join(trained.card.get('covariates') or {}) if shape else ''
-    if not config.covariates:
-        return {'vector': np.full(shape, np.nan, np.float32)} if shape else {}
-    if not shape:
-        raise UserError(f'--covariates: the model {config.model} was trained without any; leave the flag out')
-    try:
-        values = np.array([float(value) for value in config.covariates], np.float32)
-    except ValueError:
-        raise UserError(f'--covariates={",".join(config.covariates)}: give numbers from 0 to 1, or nan') from None
-    if values.shape != tuple(shape):
-        raise UserError(f'--covariates: {len(values)} given, the model was told {shape[0]}: {names}')
-    return {'vector': values}
+def new(config: Config, drawn: Drawn, draw: Callable, given: Given | None, folder: Workdir) -> list[np.ndarray]:
+    """Write `--count` new images, each in a frame of its own or in that of the file that is given; their middles, for the figure."""
+    frame, record = (given.frame, given.record) if given else preprocess.blank(drawn.prepare)
+    each = len(given.pictures) if given else 1
+    images = draw(np.zeros((config.count * each, *drawn.prepare.shape, drawn.prepare.channels), np.float32), config.seed)
+    groups = images.reshape(config.count, each, *images.shape[1:])
+    for n, group in enumerate(groups):
+        volumes.write(folder.outputs / f'sample-{n:04d}.nii.gz', preprocess.invert(drawn.prepare, record, group), frame)
+    return [report.middle(group[each // 2]) for group in groups]
 
 
-def sized(config: Config, trained: Model) -> preprocess.Preprocess:
-    """The model's preprocessing, for images of `--shape` where it is given, if the network can take those."""
-    prepare, network = preprocess.from_json(trained.preprocess), model.make_network(trained.network)
-    if config.shape:
-        if not all(size.isdecimal() and int(size) for size in config.shape) or len(config.shape) != len(prepare.shape):
-            raise UserError(f'--shape={",".join(config.shape)}: give {len(prepare.shape)} sizes in pixels')
-        prepare = prepare._replace(shape=tuple(map(int, config.shape)))
-    if config.tile and config.overlap >= config.tile:
-        raise UserError(f'--overlap={config.overlap}: must be less than the tile of {config.tile}')
-    if config.tile and network.coordinates:
-        raise UserError(
-            f'--tile: the network of {config.model} sees coordinates and would take every tile for the whole; leave the flag out'
-        )
-    seen = [min(config.tile or size, size) for size in prepare.shape]
-    if any(size % factor for size, factor in zip(seen, network.factor(), strict=True)):
-        raise UserError(
-            f'--{"tile" if config.tile else "shape"}: the network sees {seen} pixels, and needs multiples of {network.factor()}'
-        )
-    return prepare
-
-
-def drawer(config: Config, trained: Model, told: dict[str, np.ndarray]) -> Callable[[np.ndarray, int], np.ndarray]:
+def drawer(config: Config, drawn: Drawn, given: Given | None) -> Callable[[np.ndarray, int], np.ndarray]:
     """(images (n, *shape), seed) -> one sample from each, noised to the depth first; new images start from noise alone."""
-    flags = {name: getattr(config, name) for name in ('solver', 'steps', 'depth', 'weight', 'tile', 'overlap')}
-    told_of = {name: np.asarray(value).tolist() for name, value in told.items()}
+    trained, first = drawn.trained, drawn.first
     recipe = {
-        **flags,
-        'files': bool(config.data),
-        'told': told_of,
-        'model': trained._replace(params=None)._asdict(),
+        **how(config),
+        'told': {name: np.asarray(value).tolist() for name, value in drawn.told.items()},
+        'models': [each._replace(params=None)._asdict() for each in (trained, first) if each],
         'script': sources(__file__),
     }
-    mapped = sampling.mapper(walker(config, trained, told), size=at_once(config, trained), name='sampling', recipe=recipe)
+    mapped = sampling.mapper(drawing.walker(drawn, **how(config)), size=at_once(config, drawn, given), name='sampling', recipe=recipe)
 
     def draw(images: np.ndarray, seed: int) -> np.ndarray:
-        return np.clip(mapped(trained.params, sampling.keys(jax.random.key(seed), len(images)), images), -1, 1)
+        told = {drawn.picture: np.resize(given.pictures, (len(images), *given.pictures.shape[1:]))} if given else {}
+        found = mapped((trained.params, first and first.params), sampling.keys(jax.random.key(seed), len(images)), images, told)
+        latent.trap(denoiser=trained.params, samples=found)
+        return np.clip(found, -1, 1)
 
     return draw
 
 
-def at_once(config: Config, trained: Model) -> int:
+def at_once(config: Config, drawn: Drawn, given: Given | None) -> int:
     """Images under way together."""
-    return min(config.size, config.count) if not config.data else config.size if trained.preprocess['dims'] == 2 else 1
+    new = config.count * (len(given.pictures) if given else 1)
+    return min(config.size, new) if not config.data else config.size if drawn.prepare.dims == 2 else 1
 
 
-def walker(config: Config, trained: Model, told: dict[str, np.ndarray]) -> Callable[[Any, Array, Array], Array]:
-    """(params, key, image) -> the sample, for one."""
-    path = model.make_path(trained.path)
-    solver = named.SOLVERS[config.solver](path)
-    start_at = config.depth * path.end if config.data else None
-
-    def denoiser(params: Any) -> Denoiser:
-        conditioned = lambda told: model.denoiser(trained._replace(params=params), **told)
-        nothing = jax.tree.map(lambda value: jnp.full_like(value, jnp.nan), told)
-        denoise = classifier_free(conditioned, told, nothing, config.weight) if told and config.weight != 1 else conditioned(told)
-        return fuse(denoise, tile=config.tile, overlap=config.overlap) if config.tile else denoise
-
-    def one(params: Any, key: Array, image: Array) -> Array:
-        times = grids.default(path, config.steps, start=start_at)
-        start, walk = jax.random.split(key)
-        noise = jax.random.normal(start, image.shape)
-        x = perturb(path, image, noise, times[0]) if config.data else path.sigma(times[0]) * noise
-        return sample(walk, x, denoiser(params), solver, times).x
-
-    return one
+def how(config: Config) -> dict[str, Any]:
+    """The flags that say how one walks."""
+    names = ('solver', 'steps', 'weight', 'tile', 'overlap')
+    return {name: getattr(config, name) for name in names} | {'depth': config.depth if config.data else None}
 
 
-def jobs(config: Config, trained: Model, told: dict[str, np.ndarray], index: layouts.Index) -> tuple[bill.Job, ...]:
+def jobs(config: Config, drawn: Drawn, index: layouts.Index, given: Given | None) -> tuple[bill.Job, ...]:
     """What the run would do: of files, by their headers alone, every slice or the volume."""
-    slices = [frame.size[trained.preprocess.get('axis', 2)] if trained.preprocess['dims'] == 2 else 1 for frame in index]
-    doubled = 2 if told and config.weight != 1 else 1
-    image = bill.float32(*sized(config, trained).shape, trained.card['shape'][-1])
-    key = jax.eval_shape(lambda: jax.random.key(0))
-    options = dict(size=at_once(config, trained), **bill.network_call(trained, told, doubled * calls(config)))
-    one = walker(config, trained, told)
-    each = [bill.over('sampling', one, trained.params, (key, image), count=n, **options) for n in slices or [config.count]]
+    trained, pre = drawn.trained, drawn.prepare
+    slices = [frame.size[pre.axis] if pre.dims == 2 else 1 for frame in index]
+    more = {drawn.picture: bill.float32(*given.pictures.shape[1:])} if given else {}
+    told = {**drawn.told, **more}
+    image, key = bill.float32(*pre.shape, pre.channels), jax.eval_shape(lambda: jax.random.key(0))
+    options = bill.network_call(trained, told, (2 if told and config.weight != 1 else 1) * calls(config))
+    call, example = options.pop('unit')
+    options |= {'size': at_once(config, drawn, given), 'unit': (lambda shared, *rest: call(shared[0], *rest), example)}
+    shared = (trained.params, drawn.first and drawn.first.params)
+    counts = slices or [config.count * (len(given.pictures) if given else 1)]
+    each = [bill.over('sampling', drawing.walker(drawn, **how(config)), shared, (key, image, more), count=n, **options) for n in counts]
     return (each[0]._replace(times=sum(job.times for job in each)),)
 
 
-def version(config: Config, trained: Model, prepare: preprocess.Preprocess, draw: Callable, frame: Frame, n: int, folder: Workdir) -> list:
+def version(config: Config, prepare: preprocess.Preprocess, draw: Callable, frame: Frame, n: int, folder: Workdir) -> list:
     """Write another version of file n in its own frame; the middle slices of both, for the figure."""
     volume = volumes.read(frame.name)
     examples, record = preprocess.apply(prepare, volume)

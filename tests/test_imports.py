@@ -47,6 +47,8 @@ ALLOWED = {
     'processes': {'types'},
     'training': {'types', 'processes', 'nets'},
     'latent': {'types', 'model', 'sampling', 'data', 'solvers', 'tiling'},
+    'telling': {'types', 'model', 'nets'},
+    'drawing': {'types', 'model', 'latent', 'grids', 'guidance', 'paths', 'predict', 'solvers', 'tiling', 'data', 'telling'},
     'parallel': {'types'},
     'interop': {'types', 'model'},
     'export': {'types', 'grids', 'guidance', 'solvers', 'model', 'parallel'},

@@ -39,6 +39,7 @@ CONTRASTS = ('T1', 'T2')
 class Config(flags.Training):
     subjects: int = option(1000, 'to train on', low=8)
     held_out: int = option(100, 'subjects to validate on and as many to test on', low=8)
+    steps: int = option(3000, 'training steps of the denoiser', low=1)
     samples: int = option(60, 'images to judge the model by', low=2)
     repeats: int = option(8, 'draws that are averaged', low=1)
 

@@ -65,3 +65,9 @@ def read(library: str, name: str, state: Mapping[str, np.ndarray], arguments: Ma
         return module.read(state, **plain)
     except (TypeError, AttributeError, IndexError) as error:  # a value of another kind than the argument has
         raise UserError(f'{name}: its arguments cannot be understood ({str(error).splitlines()[0]}); give those it was made with') from None
+
+
+def scale(library: str, name: str, arguments: Mapping[str, Any]) -> float | None:
+    """What a pipeline of that library multiplies the latents of an autoencoder by, where its arguments say it. Raises `UserError` for no number."""
+    module = importlib.import_module(f'jaxdiff.interop.{FAMILIES[library, name].module}')
+    return module.scale(**arguments) if hasattr(module, 'scale') else None

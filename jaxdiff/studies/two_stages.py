@@ -5,6 +5,7 @@ code counts as one); the latent denoiser by what it draws and how long that take
 along the same grid by the same solver.
 """
 
+import functools
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -70,16 +71,22 @@ def judge(config: Config, models: Mapping[str, Model], data: Dataset, seed: int,
     if reason := synthesis.unfit(data.shape, data.train.size, min(data.validation.size, data.test.size)):
         print(f'samples are not judged: {reason}')
         return Evaluation(metrics, baselines, controls)
-    drawn, seconds = timed(tools['latent'], (trained.params, first.params), key, config.samples)
-    of_pixels, pixel_seconds = timed(tools['pixel'], pixel.params, key, config.samples)
+    ways = {'latent': (trained.params, first.params), 'pixel': pixel.params}
+    drawn, of_pixels = (tools[name](params, key, config.samples) for name, params in ways.items())
+    seconds = timed([functools.partial(tools[name], params, key, coded.at_once(config)) for name, params in ways.items()])
+    each, pixel_each = np.median(seconds, axis=0) / coded.at_once(config)
     untrained = tools['latent']((model.init(trained, key), first.params), key, config.samples)
     against = synthesis.reference(stack(data.train), stack(data.validation), stack(data.test))
     found, others, failing, _ = synthesis.compare(drawn, untrained, against, rng)
     beside = synthesis.assess(of_pixels, against)[0]
     unit = synthesis.unit(beside, others['pca_gaussian'])
     failing['untrained']['kernel_distance_to_pixel'] = failing['untrained']['kernel_distance'] / unit
-    samples = {'kernel_distance_to_pixel': found['kernel_distance'] / unit, 'time_to_pixel': seconds / pixel_seconds, 'seconds': seconds}
-    pixels = {**beside, 'kernel_distance_to_pixel': beside['kernel_distance'] / unit, 'time_to_pixel': 1.0, 'seconds': pixel_seconds}
+    samples = {
+        'kernel_distance_to_pixel': found['kernel_distance'] / unit,
+        'time_to_pixel': float(np.median(seconds[:, 0] / seconds[:, 1])),
+        'seconds': float(each),
+    }
+    pixels = {**beside, 'kernel_distance_to_pixel': beside['kernel_distance'] / unit, 'time_to_pixel': 1.0, 'seconds': float(pixel_each)}
     return Evaluation({**metrics, **found, **samples}, {**baselines, **others, 'pixel': pixels}, {**controls, **failing})
 
 
@@ -120,11 +127,15 @@ def psnr(real: np.ndarray, again: np.ndarray) -> float:
     return images.psnr(flat(real), flat(again), peak=1.0)
 
 
-def timed(draw: Callable, params: Params, key: jax.Array, count: int) -> tuple[np.ndarray, float]:
-    """What is drawn, and the seconds that each took once everything is compiled."""
-    draw(params, key, 1)
-    start = time.monotonic()
-    return draw(params, key, count), (time.monotonic() - start) / count
+def timed(ways: Sequence[Callable[[], Any]], rounds: int = 5) -> np.ndarray:
+    """Seconds (rounds, ways) that each takes once it is compiled; they take turns, so that other work on the machine meets all of them."""
+
+    def seconds(way: Callable[[], Any]) -> float:
+        start = time.monotonic()
+        way()
+        return time.monotonic() - start
+
+    return np.array([[seconds(way) for way in ways] for _ in range(rounds)])
 
 
 def tools_of(config: Config, models: Mapping[str, Model]) -> dict[str, Callable]:

@@ -12,7 +12,7 @@ import sample
 from jaxdiff import experiment, model
 from jaxdiff.data import preprocess, volumes
 from jaxdiff.experiment import configure
-from jaxdiff.interop import monai
+from jaxdiff.interop import families, monai
 from jaxdiff.types import UserError
 
 SMALL = {'spatial_dims': 2, 'in_channels': 1, 'out_channels': 1, 'channels': [4, 4], 'num_res_blocks': 1, 'norm_num_groups': 2}
@@ -138,3 +138,36 @@ def test_refusals_leave_nothing(tmp_path, monkeypatch, spoil, flags, words):
     with pytest.raises(UserError) as caught:
         import_weights.run(configure(import_weights.Config, import_weights.PRESETS, **{'preset': 'smoke', 'out': 'out', **given}))
     assert words in str(caught.value) and '\n' not in str(caught.value) and not (tmp_path / 'out').exists()
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'scale'),
+    [
+        ({}, 0.18215),
+        ({'scaling_factor': 0.13025}, 0.13025),
+        ({'scaling_factor': 1.5, 'shift_factor': 0.1}, None),
+        ({'shift_factor': None}, 0.18215),
+    ],
+)
+def test_the_scale_of_latents_is_that_of_the_pipeline(arguments, scale):
+    assert families.scale('diffusers', 'AutoencoderKL', arguments) == scale
+
+
+def test_a_library_whose_arguments_say_no_scale_has_none():
+    assert families.scale('monai', 'AutoencoderKL', {'latent_channels': 3}) is None
+
+
+@pytest.mark.parametrize('factor', [0, -1.0, 'large', None, True])
+def test_a_scale_that_is_no_number_above_0_is_refused(factor):
+    with pytest.raises(UserError, match='scaling_factor'):
+        families.scale('diffusers', 'AutoencoderKL', {'scaling_factor': factor})
+
+
+def test_an_autoencoder_keeps_the_scale_and_a_denoiser_has_none(tmp_path):
+    file = write(tmp_path / 'theirs', monai.autoencoder, FIRST)
+    run(file=file, out=str(tmp_path / 'out'), scale=0.5)
+    found = model.load(tmp_path / 'out' / 'autoencoder')
+    assert found.card['latent'] == {'scale': 0.5} and found.preprocess['shape'] == [64, 64]
+    with pytest.raises(UserError, match='--scale: a DiffusionModelUNet'):
+        run(out=str(tmp_path / 'other'), scale=0.5)
+    assert not (tmp_path / 'other').exists()

@@ -5,7 +5,7 @@
     posterior = network.apply(params, x, method='encode')       # x (batch, *spatial, channels)
     network.apply(params, posterior.mean, method='decode')
 
-What its pipelines scale and shift latents by is no part of the network. Names and arguments are those of
+What its pipelines multiply latents by is no part of the network; `scale` tells it. Names and arguments are those of
 diffusers/models/autoencoders/autoencoder_kl.py in diffusers 0.42.
 """
 
@@ -18,7 +18,7 @@ import numpy as np
 from jaxdiff.interop import configuration, matching
 from jaxdiff.interop.diffusers import naming
 from jaxdiff.interop.matching import Entry
-from jaxdiff.types import Params
+from jaxdiff.types import Params, UserError
 
 WHAT = 'AutoencoderKL'
 KINDS = {'DownEncoderBlock2D': 'UpDecoderBlock2D', 'AttnDownEncoderBlock2D': 'AttnUpDecoderBlock2D'}
@@ -39,6 +39,8 @@ FIXED = {
     'mid_block_add_attention': (True,),
 }
 IGNORED = ('sample_size', 'scaling_factor', 'shift_factor', 'latents_mean', 'latents_std', 'force_upcast')
+SCALE = 0.18215  # where the configuration has none
+MOVED = ('shift_factor', 'latents_mean', 'latents_std')  # pipelines with these do more than to multiply
 OUTSIDE = {'stem': 'conv_in', 'norm': 'conv_norm_out', 'head': 'conv_out'}
 
 
@@ -50,6 +52,16 @@ def read(state: Mapping[str, np.ndarray], **config: Any) -> tuple[dict[str, Any]
     """
     spec = specification(**config)
     return spec, matching.fill(naming.modern(state), *_expected(**config), f'an {WHAT} of diffusers')
+
+
+def scale(**config: Any) -> float | None:
+    """What pipelines multiply latents by; None where they also move them, which one number cannot say. Raises `UserError` for none above 0."""
+    if any(config.get(name) for name in MOVED):
+        return None
+    found = config.get('scaling_factor', SCALE)
+    if isinstance(found, bool) or not isinstance(found, int | float) or not 0 < found < float('inf'):
+        raise UserError(f'{WHAT}: scaling_factor={found!r} is not a number above 0; give the one it was made with')
+    return float(found)
 
 
 def shapes(**config: Any) -> dict[str, tuple[int, ...]]:
