@@ -42,12 +42,12 @@ _FRAMES = (
 class Config(Training):
     """The flags of scripts whose network reads."""
 
-    judge_steps: int = option(3000, 'training steps of the classifier that judges', low=1)
+    judge_steps: int = option(1500, 'training steps of the classifier that judges', low=1)
     text_width: int = option(64, 'width of the tokens of the text', low=4)
     text_depth: int = option(2, 'blocks of the text encoder', low=1)
 
 
-_JUDGES = {'smoke': 4, 'cpu': 3000, 'gpu': 6000, 'paper': 20000}
+_JUDGES = {'smoke': 4, 'cpu': 1500, 'gpu': 6000, 'paper': 20000}
 PRESETS = {name: {**flags.PRESETS[name], 'judge_steps': steps} for name, steps in _JUDGES.items()}
 PRESETS['smoke'] |= {'text_width': 8, 'text_depth': 1}
 
