@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdiff import plans, sampling
-from jaxdiff.data import datasets, phantoms
+from jaxdiff.data import datasets, loader, phantoms
 from jaxdiff.data.datasets import Dataset
 from jaxdiff.data.preprocess import to_json
 from jaxdiff.data.source import Source, stack
@@ -37,16 +37,18 @@ LEAST, LARGEST = FACTORS[0] ** 2, FACTORS[1] ** 2
 class Config(Training):
     """The flags of scripts whose network is told something."""
 
-    judge_steps: int = option(3000, 'training steps of the classifier that judges', low=1)
+    steps: int = option(3000, 'training steps of the denoiser', low=1)
+    rate: float = option(2e-3, 'learning rate after warm-up, before its decay to 0', low=0)
+    judge_steps: int = option(1000, 'training steps of the classifier that judges', low=1)
 
 
-_JUDGES = {'smoke': 4, 'cpu': 3000, 'gpu': 6000, 'paper': 20000}
+_JUDGES = {'smoke': 4, 'cpu': 1000, 'gpu': 6000, 'paper': 20000}
 PRESETS = {name: {**flags.PRESETS[name], 'judge_steps': steps} for name, steps in _JUDGES.items()}
 
 
 def open_data(config: Config) -> Dataset:
-    """Phantoms of every class in turn."""
-    common = dict(size=config.size, ventricles=FACTORS, lesions=flags.LESIONS)
+    """Aligned phantoms of every class in turn."""
+    common = dict(size=config.size, aligned=True, ventricles=FACTORS, lesions=flags.LESIONS)
     recipes = [phantoms.Recipe(contrasts=(contrast,), lesion=lesion, **common) for contrast, lesion in KINDS]
     return datasets.cohort(recipes, subjects=config.subjects, held_out=config.held_out)
 
@@ -65,7 +67,7 @@ def denoiser(name: str, config: Config, data: Dataset, **fields: object) -> Plan
     network = {**network_of(config), 'channels': 1, 'labels': len(KINDS), 'vector': 1, **fields}
     card = {'shape': list(data.shape), 'conditioning': {'label': [], 'vector': [1]}, 'classes': NAMES}
     blank = Model(network, {'name': config.path}, 'v', None, to_json(data.preprocess), card)
-    return plans.denoiser(name, blank, data.train, condition=tell, **schedule_of(config))
+    return plans.denoiser(name, blank, data.train, condition=tell, augment=loader.flip, **schedule_of(config))
 
 
 def judge(config: Config, data: Dataset) -> Plan:
@@ -73,7 +75,7 @@ def judge(config: Config, data: Dataset) -> Plan:
     network = {**network_of(config), 'name': 'classifier', 'channels': len(KINDS)}
     blank = Model(network, {'name': config.path}, 'class', None, to_json(data.preprocess), {'shape': list(data.shape), 'classes': NAMES})
     return plans.classifier(
-        'judge', blank, data.train, clean=True, batch=config.batch, steps=config.judge_steps, rate=config.rate, seed=config.seed
+        'judge', blank, data.train, clean=True, batch=config.batch, steps=config.judge_steps, rate=config.rate / 2, seed=config.seed
     )
 
 
