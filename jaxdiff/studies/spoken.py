@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdiff import plans, sampling
-from jaxdiff.data import datasets, phantoms
+from jaxdiff.data import datasets, loader, phantoms
 from jaxdiff.data.datasets import Dataset
 from jaxdiff.data.preprocess import to_json
 from jaxdiff.data.source import Source
@@ -42,6 +42,8 @@ _FRAMES = (
 class Config(Training):
     """The flags of scripts whose network reads."""
 
+    steps: int = option(3000, 'training steps of the denoiser', low=1)
+    rate: float = option(2e-3, 'learning rate after warm-up, before its decay to 0', low=0)
     judge_steps: int = option(1500, 'training steps of the classifier that judges', low=1)
     text_width: int = option(64, 'width of the tokens of the text', low=4)
     text_depth: int = option(2, 'blocks of the text encoder', low=1)
@@ -65,10 +67,10 @@ def reader() -> text.Tokenizer:
 
 
 def open_data(config: Config) -> Dataset:
-    """Phantoms of every kind in turn."""
+    """Aligned phantoms of every kind in turn."""
+    common = dict(size=config.size, aligned=True, lesions=flags.LESIONS)
     recipes = [
-        phantoms.Recipe(size=config.size, contrasts=(contrast,), lesion=lesion, ventricles=FACTORS[size], lesions=flags.LESIONS)
-        for contrast, size, lesion in KINDS
+        phantoms.Recipe(contrasts=(contrast,), lesion=lesion, ventricles=FACTORS[size], **common) for contrast, size, lesion in KINDS
     ]
     return datasets.cohort(recipes, subjects=config.subjects, held_out=config.held_out)
 
@@ -93,7 +95,7 @@ def denoiser(name: str, config: Config, data: Dataset) -> Plan:
     read = reader()
     card = {'shape': list(data.shape), 'conditioning': {'words': [read.length]}, 'tokenizer': text.to_json(read)}
     blank = Model(network(config), {'name': config.path}, 'v', None, to_json(data.preprocess), card)
-    return plans.denoiser(name, blank, data.train, condition=tell, **schedule_of(config))
+    return plans.denoiser(name, blank, data.train, condition=tell, augment=loader.flip, **schedule_of(config))
 
 
 def judge(config: Config, data: Dataset) -> Plan:
@@ -101,7 +103,7 @@ def judge(config: Config, data: Dataset) -> Plan:
     fields = {**network_of(config), 'name': 'classifier', 'channels': len(KINDS)}
     blank = Model(fields, {'name': config.path}, 'class', None, to_json(data.preprocess), {'shape': list(data.shape)})
     return plans.classifier(
-        'judge', blank, data.train, clean=True, batch=config.batch, steps=config.judge_steps, rate=config.rate, seed=config.seed
+        'judge', blank, data.train, clean=True, batch=config.batch, steps=config.judge_steps, rate=config.rate / 2, seed=config.seed
     )
 
 

@@ -27,7 +27,7 @@ ENOUGH = 0.38  # of (1)
 
 def patient(size: int) -> phantoms.Phantom:
     """The phantom without the implant, (size, size)."""
-    return phantoms.phantom(phantoms.Recipe(size=size, contrasts=(CONTRAST,), ventricles=FACTORS['small']), PATIENT)
+    return phantoms.phantom(phantoms.Recipe(size=size, contrasts=(CONTRAST,), aligned=True, ventricles=FACTORS['small']), PATIENT)
 
 
 def place(size: int) -> np.ndarray:
