@@ -112,7 +112,7 @@ def show(config: Config, models: Mapping[str, Model], data: Dataset, folder: Wor
     across = min(8, data.test.size)
     hints = np.stack([data.test.example(n)['labels'] == VENTRICLE for n in range(across)])
     drawn, off = both(config, models['model'], jax.random.key(config.seed), hints)
-    rows = [*hints.astype(np.float32), *drawn[..., 0], *off[..., 0]]
+    rows = [*(2.0 * hints - 1), *drawn[..., 0], *off[..., 0]]
     figure = report.grid(report.tiles(rows, across), labels=['hint', 'with control', 'without'])
     caption = 'Above where ventricles are to be; below draws of the same noise, with the control and without.'
     return [
