@@ -99,7 +99,7 @@ def tell(key: Key, example: Example) -> dict[str, Array]:
 
 
 def evaluate(config: Config, models: Mapping[str, Model], data: Dataset, seed: int) -> Evaluation:
-    """Every task beside its classical answer, and the same network given somebody else's image."""
+    """Every task beside its classical answer and beside the same network given somebody else's image, as a control untrained."""
     trained, draw = models['model'], drawer(config, models['model'])
     rng = np.random.default_rng(seed)
     rows = rng.choice(data.test.size, config.samples, replace=config.samples > data.test.size)
@@ -107,16 +107,18 @@ def evaluate(config: Config, models: Mapping[str, Model], data: Dataset, seed: i
     fidelity = lambda images: float(
         np.mean([psnr(np.moveaxis(b, -1, 0), np.moveaxis(a, -1, 0), peak=2.0) for a, b in zip(images, truth, strict=True)])
     )
-    metrics, base, control = {}, {}, {}
+    metrics, base, wrong, control = {}, {}, {}, {}
+    fresh = trained._replace(params=model.init(trained, jax.random.key(seed)))
     for n, task in enumerate(config.tasks):
         given = [spoil(task, rng, image) for image in truth]
         key = jax.random.fold_in(jax.random.key(seed), n)
         simple = fidelity(classical(task, given, data))
         metrics[f'{task}_psnr'] = fidelity(restored(draw, trained, key, given, given))
         metrics[f'{task}_gain'] = metrics[f'{task}_psnr'] - simple
-        control[f'{task}_gain'] = fidelity(restored(draw, trained, key, given, given[1:] + given[:1])) - simple
+        wrong[f'{task}_gain'] = fidelity(restored(draw, trained, key, given, given[1:] + given[:1])) - simple
+        control[f'{task}_gain'] = fidelity(restored(draw, fresh, key, given, given)) - simple
         base[f'{task}_psnr'] = simple
-    return Evaluation(metrics, {'classical': base}, {'given somebody else': control})
+    return Evaluation(metrics, {'classical': base, 'given somebody else': wrong}, {'untrained': control})
 
 
 def classical(task: str, given: list[Spoiled], data: Dataset) -> np.ndarray:
@@ -178,7 +180,7 @@ def show(config: Config, models: Mapping[str, Model], data: Dataset, folder: Wor
 def jobs(config: Config, todo: tuple[Plan, ...]) -> tuple[bill.Job, ...]:
     """What judging draws."""
     times = grids.default(model.make_path(todo[0].blank.path), config.sample_steps)
-    count = 2 * config.evaluations * config.samples * config.repeats * len(config.tasks)
+    count = 3 * config.evaluations * config.samples * config.repeats * len(config.tasks)
     return (bill.drawing(todo[0].blank, times=times, count=count, size=60, calls=config.sample_steps),)
 
 
