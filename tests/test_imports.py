@@ -11,6 +11,7 @@ ROOT = Path(__file__).parents[1]
 FOUNDATIONS = {'types', 'paths', 'noise', 'predict', 'grids', 'weights', 'divergence'}
 MATHEMATICS = FOUNDATIONS | {
     'exact',
+    'operators',
     'losses',
     'score_matching',
     'bound',
@@ -30,6 +31,7 @@ ALLOWED = {
     'weights': {'types', 'paths'},
     'divergence': {'types', 'noise'},
     'exact': {'types', 'paths'},
+    'operators': {'types'},
     'losses': FOUNDATIONS,
     'score_matching': FOUNDATIONS | {'losses'},
     'bound': FOUNDATIONS | {'losses'},
@@ -86,13 +88,14 @@ ONLY = {
     'orbax': {'training/checkpoint'},
     'absl': {'experiment'},
     'nilearn': {'data'},
+    'h5py': {'data/fastmri'},
     'matplotlib': {'report'},
     'torch': {'benchmark', 'interop/files'},
     'diffusers': {'benchmark'},
     'monai': {'benchmark'},
 }
 ALLOWED['benchmark'] = set(ALLOWED)  # what measures may look at all
-NUMPY_ONLY = {'PIL', 'numpy', 'scipy', 'nibabel', 'nilearn', 'tqdm', 'jaxdiff'} | set(sys.stdlib_module_names)
+NUMPY_ONLY = {'PIL', 'h5py', 'numpy', 'scipy', 'nibabel', 'nilearn', 'tqdm', 'jaxdiff'} | set(sys.stdlib_module_names)
 MODULES = sorted(path for path in (ROOT / 'jaxdiff').rglob('*.py') if path != ROOT / 'jaxdiff/__init__.py')
 
 

@@ -1,0 +1,1 @@
+"""Reconstruction: an image from fewer measurements than it has pixels."""
