@@ -53,6 +53,7 @@ class Recipe(NamedTuple):
     aligned: bool = False
     ventricles: tuple[float, float] = (0.8, 1.25)  # range of the factors on their semi-axes
     lesions: tuple[float, float] = (3.0, 7.0)  # range of the semi-axis of a lesion, in pixels where N is 64
+    lesion_level: float | None = None  # of a lesion; None is that of the ring, which no threshold separates
 
 
 class Phantom(NamedTuple):
@@ -71,7 +72,7 @@ def phantom(recipe: Recipe, index: int) -> Phantom:
     labels, radius, ventricles = _anatomy(build, recipe)
     lesion = _lesion(injury, labels, radius, recipe.lesions) if recipe.lesion else np.zeros(labels.shape, bool)
     generators = dict(zip(LEVELS, streams, strict=True))
-    channels = [_image(generators[name], labels, lesion, LEVELS[name]) for name in recipe.contrasts]
+    channels = [_image(generators[name], labels, lesion, LEVELS[name], recipe.lesion_level) for name in recipe.contrasts]
     return Phantom(np.stack(channels, -1), labels, lesion, ventricles)
 
 
@@ -165,14 +166,16 @@ def _lesion(rng: np.random.Generator, labels: np.ndarray, radius: np.ndarray, si
     return ((x / size) ** 2 + (y / (size * rng.uniform(0.8, 1.25))) ** 2 < 1) & (labels > 0)
 
 
-def _image(rng: np.random.Generator, labels: np.ndarray, lesion: np.ndarray, levels: tuple[float, ...]) -> np.ndarray:
+def _image(
+    rng: np.random.Generator, labels: np.ndarray, lesion: np.ndarray, levels: tuple[float, ...], lesion_level: float | None
+) -> np.ndarray:
     """(N, N) float32 in [0, 1]."""
     n = len(labels)
     blur = lambda values: gaussian_filter(values.astype(np.float64), 0.7 * n / 64)
     noise = lambda width: gaussian_filter(rng.standard_normal((n, n)), width)
     bias, texture, inside = noise(n / 4), noise(2 * n / 64), labels > 0
     clean = blur(np.array(levels)[labels])
-    clean += blur(lesion) * (levels[2] - clean)
+    clean += blur(lesion) * ((levels[2] if lesion_level is None else lesion_level) - clean)
     grain = 0.03 * texture / texture.std() + 0.01 * rng.standard_normal((n, n))
     return np.clip(clean * (1 + 0.08 * bias / np.abs(bias).max()) + grain * inside, 0, 1).astype(np.float32)
 

@@ -7,7 +7,7 @@ from jaxdiff import experiment, model
 from jaxdiff.experiment import option
 from jaxdiff.solvers import named
 
-LESIONS = (6.0, 9.0)  # semi-axes in pixels of 64, where one look is to tell whether there is a lesion
+LESIONS = {'lesions': (6.0, 9.0), 'lesion_level': 1.0}  # of recipes where one look is to tell whether there is a lesion: large and bright
 
 
 @dataclass(frozen=True, kw_only=True)

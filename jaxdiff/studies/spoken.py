@@ -42,7 +42,7 @@ _FRAMES = (
 class Config(Training):
     """The flags of scripts whose network reads."""
 
-    steps: int = option(8000, 'training steps of the denoiser', low=1)
+    steps: int = option(3000, 'training steps of the denoiser', low=1)
     rate: float = option(2e-3, 'learning rate after warm-up, before its decay to 0', low=0)
     judge_steps: int = option(1500, 'training steps of the classifier that judges', low=1)
     text_width: int = option(64, 'width of the tokens of the text', low=4)
@@ -68,7 +68,7 @@ def reader() -> text.Tokenizer:
 
 def open_data(config: Config) -> Dataset:
     """Aligned phantoms of every kind in turn."""
-    common = dict(size=config.size, aligned=True, lesions=flags.LESIONS)
+    common = dict(size=config.size, aligned=True, **flags.LESIONS)
     recipes = [
         phantoms.Recipe(contrasts=(contrast,), lesion=lesion, ventricles=FACTORS[size], **common) for contrast, size, lesion in KINDS
     ]

@@ -37,7 +37,7 @@ LEAST, LARGEST = FACTORS[0] ** 2, FACTORS[1] ** 2
 class Config(Training):
     """The flags of scripts whose network is told something."""
 
-    steps: int = option(8000, 'training steps of the denoiser', low=1)
+    steps: int = option(3000, 'training steps of the denoiser', low=1)
     rate: float = option(2e-3, 'learning rate after warm-up, before its decay to 0', low=0)
     judge_steps: int = option(1000, 'training steps of the classifier that judges', low=1)
 
@@ -48,7 +48,7 @@ PRESETS = {name: {**flags.PRESETS[name], 'judge_steps': steps} for name, steps i
 
 def open_data(config: Config) -> Dataset:
     """Aligned phantoms of every class in turn."""
-    common = dict(size=config.size, aligned=True, ventricles=FACTORS, lesions=flags.LESIONS)
+    common = dict(size=config.size, aligned=True, ventricles=FACTORS, **flags.LESIONS)
     recipes = [phantoms.Recipe(contrasts=(contrast,), lesion=lesion, **common) for contrast, lesion in KINDS]
     return datasets.cohort(recipes, subjects=config.subjects, held_out=config.held_out)
 
