@@ -37,9 +37,11 @@ from jaxdiff.workdir import Workdir
 class Config(flags.Training):
     grid: int = option(64, 'steps of the teacher, a power of two', low=2)
     last: int = option(4, 'steps of the last student, a power of two', low=1)
-    halving: int = option(500, 'training steps of each halving', low=1)
+    halving: int = option(
+        400, 'training steps of each halving down to 16 steps; each after it takes twice as many as the one before', low=1
+    )
     direct: int = option(1000, 'training steps of the consistency model', low=1)
-    student_rate: float = option(2e-4, 'learning rate of students after warm-up, before its decay to 0', low=0)
+    student_rate: float = option(5e-4, 'learning rate of students after warm-up, before its decay to 0', low=0)
 
 
 _SMOKE = {'grid': 4, 'last': 2, 'halving': 2, 'direct': 2}
@@ -77,7 +79,7 @@ def plan(config: Config, data: Dataset) -> tuple[Plan | Later, ...]:
     coarse, fine = grids.uniform(path, config.grid), grids.uniform(path, max(config.grid // 2, 2), last=END)
 
     def halved(before: str, n: int) -> Later:
-        schedule = own | {'steps': config.halving, 'ema': 0.99}
+        schedule = own | {'steps': config.halving * max(16 // n, 1), 'ema': 0.99}
         return lambda models: taught.halved(f'student-{n}', data.train, models[before], coarse, every=config.grid // (2 * n), **schedule)
 
     students = [
