@@ -42,7 +42,7 @@ _FRAMES = (
 class Config(Training):
     """The flags of scripts whose network reads."""
 
-    steps: int = option(3000, 'training steps of the denoiser', low=1)
+    steps: int = option(6000, 'training steps of the denoiser', low=1)
     rate: float = option(2e-3, 'learning rate after warm-up, before its decay to 0', low=0)
     judge_steps: int = option(1500, 'training steps of the classifier that judges', low=1)
     text_width: int = option(64, 'width of the tokens of the text', low=4)

@@ -37,7 +37,7 @@ LEAST, LARGEST = FACTORS[0] ** 2, FACTORS[1] ** 2
 class Config(Training):
     """The flags of scripts whose network is told something."""
 
-    steps: int = option(3000, 'training steps of the denoiser', low=1)
+    steps: int = option(6000, 'training steps of the denoiser', low=1)
     rate: float = option(2e-3, 'learning rate after warm-up, before its decay to 0', low=0)
     judge_steps: int = option(1000, 'training steps of the classifier that judges', low=1)
 
