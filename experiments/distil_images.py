@@ -112,11 +112,12 @@ def evaluate(config: Config, models: Mapping[str, Model], data: Dataset, seed: i
     """Kernel distances of everyone's images, from the same noise."""
     key, rng, ways = jax.random.key(seed), np.random.default_rng(seed), tools(models)
     against = synthesis.reference(stack(data.train), stack(data.validation), stack(data.test))
-    seen = {way.name: synthesis.assess(way.draw(models[way.by].params, key, config.samples), against)[0] for way in ways}
+    drawn = {way.name: way.draw(models[way.by].params, key, config.samples) for way in ways}
+    seen = {name: synthesis.assess(images, against)[0] for name, images in drawn.items()}
     last = f'student, {config.last}'
     few = next(way for way in ways if way.name == last)
     untrained = few.draw(model.init(models['teacher'], key), key, config.samples)
-    _, others, controls, _ = synthesis.compare(few.draw(models[few.by].params, key, config.samples), untrained, against, rng)
+    _, others, controls, _ = synthesis.compare(drawn[last], untrained, against, rng)
     unit = synthesis.unit(seen[f'teacher, {config.grid}'], others['pca_gaussian'])
     controls = {'untrained': controls['untrained']}
     for each in (*seen.values(), *others.values(), *controls.values()):

@@ -171,6 +171,11 @@ def shapes(model: Model) -> Params:
     return jax.eval_shape(lambda: network.init(jax.random.key(0), *first_call(model)))
 
 
+def concrete(model: Model) -> bool:
+    """Whether a model has parameters, and not their shapes alone, as plans that are only costed are given them."""
+    return not isinstance(jax.tree.leaves(model.params)[0], jax.ShapeDtypeStruct)
+
+
 def count(params: Params) -> int:
     """How many numbers the parameters hold."""
     return sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(params))

@@ -20,8 +20,7 @@ from jaxdiff.data.datasets import Dataset
 from jaxdiff.experiment import Bar, Evaluation, option
 from jaxdiff.export import bill
 from jaxdiff.model import Model
-from jaxdiff.studies import told
-from jaxdiff.types import UserError
+from jaxdiff.studies import guided, told
 from jaxdiff.workdir import Workdir
 
 
@@ -70,34 +69,14 @@ def evaluate(config: Config, models: Mapping[str, Model], data: Dataset, seed: i
 def drawers(config: Config, trained: Model) -> list[Callable[..., np.ndarray]]:
     """What draws with a weight, and what draws without."""
     times = grids.default(model.make_path(trained.path), config.sample_steps)
-    return [sampling.drawer(trained, times=times, guided=guided) for guided in (True, False)]
+    return [sampling.drawer(trained, times=times, guided=each) for each in (True, False)]
 
 
 def show(config: Config, models: Mapping[str, Model], data: Dataset, folder: Workdir) -> list[report.Section]:
     """The same noise under every weight, and the two curves."""
-    trained, across = models['model'], 8
-    guide, _ = drawers(config, trained)
-    wanted = {'label': np.arange(across, dtype=np.int32) % len(told.KINDS), 'vector': np.full((across, 1), 0.5, np.float32)}
-    rows = [guide(trained.params, jax.random.key(config.seed), across, weight=weight, **wanted) for weight in config.weights]
-    tiles = report.tiles([report.middle(image) for images in rows for image in images], across)
-    figure = report.grid(tiles, labels=[f'w = {weight:g}' for weight in config.weights])
-    wanted, features = told.asked(data, config.samples, config.seed), told.features_of(data)
-    seen = []
-    for weight in config.weights:
-        images = guide(trained.params, jax.random.key(config.seed), config.samples, weight=weight, **wanted)
-        seen.append(told.scores(models['judge'], features, images, wanted['label']))
-    weights, (agreed, varied) = list(config.weights), zip(*seen, strict=True)
-    curve = report.curves(
-        {'agreement': (weights, list(agreed)), 'diversity, of that at the first weight': (weights, [each / varied[0] for each in varied])}
-    )
-    return [
-        report.Section('The same noise under every weight', 'A column is one start; classes change from column to column.', [
-            report.picture(figure, 'Rows are weights.', alt='rows of samples by weight', path=folder.figures / 'samples.png'),
-        ]),
-        report.Section('Agreement and diversity', '', [
-            report.picture(curve, 'Against the weight of guidance.', alt='agreement rises, diversity falls', path=folder.figures / 'weights.png'),
-        ]),
-    ]  # fmt: skip
+    trained, (guide, _) = models['model'], drawers(config, models['model'])
+    draw = lambda weight, wanted: guide(trained.params, jax.random.key(config.seed), len(wanted['label']), weight=weight, **wanted)
+    return guided.sections(config, config.weights, draw, models['judge'], data, folder)
 
 
 def jobs(config: Config, todo) -> tuple[bill.Job, ...]:
@@ -109,8 +88,7 @@ def jobs(config: Config, todo) -> tuple[bill.Job, ...]:
 
 def run(config: Config) -> dict[str, Any]:
     """Train, judge and write the workdir; returns what result.json holds."""
-    if len(config.weights) < 2 or list(config.weights) != sorted(set(config.weights)):
-        raise UserError(f'--weights={",".join(f"{each:g}" for each in config.weights)}: give at least two, rising')
+    guided.check_rising('weights', config.weights)
     bars = BARS if config.preset in ('cpu', 'gpu') else ()
     return study.run(
         'conditioning/classifier_free', config, open_data=told.open_data, plan=plan, evaluate=evaluate, show=show, bars=bars,

@@ -27,8 +27,8 @@ from jaxdiff.model import Model
 from jaxdiff.plans import Plan
 from jaxdiff.solvers.loop import sample
 from jaxdiff.solvers.named import usual
-from jaxdiff.studies import told
-from jaxdiff.types import Array, Denoiser, Key, Params, UserError
+from jaxdiff.studies import guided, told
+from jaxdiff.types import Array, Denoiser, Key, Params
 from jaxdiff.workdir import Workdir
 
 Shared = tuple[Params, Params, Array]  # of the denoiser, of its guide, and the scale
@@ -116,26 +116,10 @@ def evaluate(config: Config, models: Mapping[str, Model], data: Dataset, seed: i
 
 def show(config: Config, models: Mapping[str, Model], data: Dataset, folder: Workdir) -> list[report.Section]:
     """The same noise under every scale, and the two curves."""
-    trained, guide, judging = (models[name] for name in ('model', 'guide', 'judge'))
-    draw, across, key = drawer(config, trained, guide), 8, jax.random.key(config.seed)
-    led = lambda scale, labels: draw(trained.params, guide.params, scale, key, labels)
-    classes = np.arange(across, dtype=np.int32) % len(told.KINDS)
-    tiles = report.tiles([report.middle(image) for scale in config.scales for image in led(scale, classes)], across)
-    figure = report.grid(tiles, labels=[f'w = {scale:g}' for scale in config.scales])
-    labels, features = told.asked(data, config.samples, config.seed)['label'], told.features_of(data)
-    agreed, varied = zip(*(told.scores(judging, features, led(scale, labels), labels) for scale in config.scales), strict=True)
-    scales = list(config.scales)
-    curve = report.curves(
-        {'agreement': (scales, list(agreed)), 'diversity, of that at the first scale': (scales, [each / varied[0] for each in varied])}
-    )
-    return [
-        report.Section('The same noise under every scale', 'A column is one start; classes change from column to column.', [
-            report.picture(figure, 'Rows are scales.', alt='rows of samples by scale', path=folder.figures / 'samples.png'),
-        ]),
-        report.Section('Agreement and diversity', '', [
-            report.picture(curve, 'Against the scale of guidance.', alt='agreement rises with the scale', path=folder.figures / 'scales.png'),
-        ]),
-    ]  # fmt: skip
+    trained, guide = models['model'], models['guide']
+    led = drawer(config, trained, guide)
+    draw = lambda scale, wanted: led(trained.params, guide.params, scale, jax.random.key(config.seed), wanted['label'])
+    return guided.sections(config, config.scales, draw, models['judge'], data, folder)
 
 
 def jobs(config: Config, todo: tuple[Plan, ...]) -> tuple[bill.Job, ...]:
@@ -154,8 +138,7 @@ def jobs(config: Config, todo: tuple[Plan, ...]) -> tuple[bill.Job, ...]:
 
 def run(config: Config) -> dict[str, Any]:
     """Train, judge and write the workdir; returns what result.json holds."""
-    if len(config.scales) < 2 or list(config.scales) != sorted(set(config.scales)):
-        raise UserError(f'--scales={",".join(f"{each:g}" for each in config.scales)}: give at least two, rising')
+    guided.check_rising('scales', config.scales)
     bars = BARS if config.preset in ('cpu', 'gpu') else ()
     return study.run(
         'conditioning/classifier_guided', config, open_data=told.open_data, plan=plan, evaluate=evaluate, show=show, bars=bars,

@@ -51,17 +51,12 @@ def plan(config: Config, data: Dataset) -> tuple[Plan | plans.Later, ...]:
         own = {name: value for name, value in blank.network.items() if name != 'name'}
         network = {'name': 'controlled', 'trunk': own, 'hint': 1, 'hint_widths': [8, 16] if config.patch == 2 else [16]}
         whole = blank._replace(network=network, card={**blank.card, 'conditioning': {'hint': list(data.shape)}})
-        fresh = model.init(whole, jax.random.key(config.seed)) if concrete(models['trunk']) else model.shapes(whole)
+        fresh = model.init(whole, jax.random.key(config.seed)) if model.concrete(models['trunk']) else model.shapes(whole)
         begin = control.begin(fresh, models['trunk'].params)
         schedule = schedule_of(config) | {'steps': config.control_steps}
         return taught.steered('model', whole, data.train, models['trunk'], begin=begin, condition=tell, **schedule)
 
     return trunk, steered
-
-
-def concrete(trained: Model) -> bool:
-    """Whether a model has parameters, and not their shapes alone."""
-    return not isinstance(jax.tree.leaves(trained.params)[0], jax.ShapeDtypeStruct)
 
 
 def tell(key: Key, example: Example) -> dict[str, Array]:

@@ -74,7 +74,7 @@ def plan(config: Config, data: Dataset) -> tuple[Plan | plans.Later, ...]:
 
 def drawn_before(config: Config, base: Model, words: np.ndarray) -> np.ndarray:
     """Images of the class by the model itself; zeros, where of the model the shapes alone are known."""
-    if isinstance(jax.tree.leaves(base.params)[0], jax.ShapeDtypeStruct):
+    if not model.concrete(base):
         return np.zeros((len(words), *base.card['shape']), np.float32)
     key = jax.random.fold_in(jax.random.key(config.seed), subject.PATIENT)
     return drawer(config, base)(base.params, key, len(words), weight=config.weight, words=words)
