@@ -52,6 +52,7 @@ class Recipe(NamedTuple):
     lesion: bool = False
     aligned: bool = False
     ventricles: tuple[float, float] = (0.8, 1.25)  # range of the factors on their semi-axes
+    paired: bool = False  # whether one factor is that of both
     lesions: tuple[float, float] = (3.0, 7.0)  # range of the semi-axis of a lesion, in pixels where N is 64
     lesion_level: float | None = None  # of a lesion; None is that of the ring, which no threshold separates
 
@@ -141,15 +142,14 @@ def _anatomy(rng: np.random.Generator, recipe: Recipe) -> tuple[np.ndarray, np.n
     mean, amplitude = spread.ring
     width = mean + amplitude * np.sin(rng.integers(7, 12) * np.arctan2(y / b, x / a) + uniform(0, 2 * np.pi))
     labels = np.where(radius > (1 - width) ** 2, 2, 1)
-    areas = []
-    for side in (-1, 1):
+    factors = uniform(*recipe.ventricles, 2)
+    factors = factors[[0, 0]] if recipe.paired else factors
+    for side, factor in zip((-1, 1), factors, strict=True):
         middle = centre + side * 0.11 * n * np.array([np.cos(theta), np.sin(theta)])
         x, y = _rotated(np.indices((n, n)) - middle[:, None, None], theta + side * 0.25)
-        factor = uniform(*recipe.ventricles)
-        areas.append(factor**2)
         wide, long = np.array([0.055, 0.15]) * n * factor
         labels[(x / wide) ** 2 + (y / long) ** 2 < 1] = 3
-    return np.where(radius < 1, labels, 0).astype(np.uint8), radius, float(np.mean(areas))
+    return np.where(radius < 1, labels, 0).astype(np.uint8), radius, float(np.mean(factors**2))
 
 
 def _rotated(offsets: np.ndarray, angle: float) -> tuple[np.ndarray, np.ndarray]:

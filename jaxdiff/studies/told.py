@@ -48,7 +48,7 @@ PRESETS = {name: {**flags.PRESETS[name], 'judge_steps': steps} for name, steps i
 
 def open_data(config: Config) -> Dataset:
     """Aligned phantoms of every class in turn."""
-    common = dict(size=config.size, aligned=True, ventricles=FACTORS, **flags.LESIONS)
+    common = dict(size=config.size, aligned=True, ventricles=FACTORS, paired=True, **flags.LESIONS)
     recipes = [phantoms.Recipe(contrasts=(contrast,), lesion=lesion, **common) for contrast, lesion in KINDS]
     return datasets.cohort(recipes, subjects=config.subjects, held_out=config.held_out)
 

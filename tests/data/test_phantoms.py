@@ -59,6 +59,15 @@ def test_sizes_and_alignment():
     assert spread(True) < 0.7 * spread(False)
 
 
+def test_one_factor_may_be_that_of_both_ventricles():
+    """The mean square of two factors varies half as much as that of one."""
+    spread = lambda paired: np.std([phantoms.phantom(Recipe(paired=paired), i).ventricles for i in range(300)])
+    assert abs(spread(True) / spread(False) - np.sqrt(2)) < 0.15
+    one = phantoms.phantom(Recipe(paired=True, aligned=True), 0)
+    areas = [(half == 3).sum() for half in np.array_split(one.labels, 2)]
+    assert abs(areas[0] / areas[1] - 1) < 0.2
+
+
 def test_the_measured_baselines_hold():
     """512 healthy images in place of 1024, hence the tolerance of 0.04."""
     healthy, ill = phantoms.slices(Recipe(), 0, 512), phantoms.slices(Recipe(lesion=True), 200_000, 128)
