@@ -1,7 +1,7 @@
 """From a trained model to many images: what `vmap`, devices and a progress bar add to `solvers.loop.sample`."""
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -22,7 +22,7 @@ def drawer(
     *,
     solver: Solver | None = None,
     times: Array | None = None,
-    guided: bool = False,
+    guided: bool | Sequence[str] = False,
     wrap: Callable[[Denoiser], Denoiser] = lambda denoise: denoise,
     size: int = 60,
     name: str = 'sampling',
@@ -31,7 +31,8 @@ def drawer(
 
     Args:
         solver, times: by default those of `solvers.named.usual`.
-        guided: by classifier-free guidance, with the keyword `weight` of `draw`: 0 ignores what is told, 1 is plain, above 1 exaggerates it.
+        guided: by classifier-free guidance, with the keyword `weight` of `draw`: 0 ignores what is told, 1 is plain, above 1 exaggerates it. Names
+            of conditions stand for those alone: the others are told on both sides, and not exaggerated.
         wrap: makes of the network's denoiser the one that is walked with, such as a consistency function.
         size: images under way at once.
 
@@ -41,11 +42,14 @@ def drawer(
     solver, times = usual(path, solver, times)
     std = path.sigma(times[0])
 
+    def null_of(told: dict[str, Array]) -> dict[str, Array]:
+        led = told if guided is True else {name: told[name] for name in guided}
+        return {**told, **model.make_network(trained.network).null(**led)}
+
     def one(shared: tuple[Any, Array], key: Key, told: dict[str, Array]) -> Array:
         params, weight = shared
         conditioned = lambda told: model.denoiser(trained._replace(params=params), **told)
-        null = model.make_network(trained.network).null(**told) if guided else None
-        denoise = classifier_free(conditioned, told, null, weight) if guided else conditioned(told)
+        denoise = classifier_free(conditioned, told, null_of(told), weight) if guided else conditioned(told)
         start, walk = jax.random.split(key)
         return sample(walk, std * jax.random.normal(start, trained.card['shape']), wrap(denoise), solver, times).x
 

@@ -151,6 +151,16 @@ def test_guidance_by_weight(trained, eleven, traces):
     assert inside.any() and not np.allclose(told, deaf, atol=1e-3)
 
 
+def test_guidance_along_some_conditions_keeps_the_others():
+    """At weight 0 the class is not told any more, and the vector still is."""
+    blank = BLANK._replace(network={**NETWORK, 'labels': 2})
+    params = jax.tree.map(lambda leaf: leaf + 0.3, model.init(blank, jax.random.key(0)))
+    vector, walk = TOLD['vector'][:2], {'solver': euler(PATH), 'times': grids.uniform(PATH, 1)}
+    deaf = drawer(blank, **walk, guided=('label',))(params, KEY, 2, weight=0.0, label=np.array([0, 1], np.int32), vector=vector)
+    expected = drawer(blank, **walk)(params, KEY, 2, label=np.array([2, 2], np.int32), vector=vector)
+    np.testing.assert_allclose(deaf, expected, atol=1e-5)
+
+
 def test_answers_are_those_of_the_network_at_time_zero(trained, eleven):
     network = model.make_network(trained.network)
     found = sampling.answers(trained, size=8)(trained.params, eleven)

@@ -10,7 +10,8 @@ from typing import Any
 
 from jaxdiff import experiment
 from jaxdiff.studies import scalar
-from jaxdiff.studies.told import PRESETS, Config
+from jaxdiff.studies.scalar import Config
+from jaxdiff.studies.told import PRESETS
 
 
 def run(config: Config) -> dict[str, Any]:
