@@ -63,9 +63,9 @@ def drawer(config: Config, trained: Model):
 
 
 def show(config: Config, models: Mapping[str, Model], data: Dataset, folder: Workdir) -> list[report.Section]:
-    """A row of draws for some sentences."""
+    """A row of draws for each of some sentences, half of them with a lesion."""
     trained, read, across = models['model'], spoken.reader(), 6
-    said = [*([config.say] if config.say else []), *(spoken.captions(kind)[5] for kind in range(0, len(spoken.KINDS), 2))]
+    said = [*([config.say] if config.say else []), *(spoken.captions(kind)[5] for kind in (0, 3, 5, 6))]
     words = np.repeat(np.stack([read(each) for each in said]), across, axis=0)
     drawn = drawer(config, trained)(trained.params, jax.random.key(config.seed), len(words), weight=config.weight, words=words)
     figure = report.grid(report.tiles([report.middle(image) for image in drawn], across), labels=[str(n + 1) for n in range(len(said))])
