@@ -5,6 +5,7 @@
     measurement        D as in (2),                             log p(y | x, t) = -|y - A D(x, t)|^2 / (2 std^2)            (3)
     residual           D = D - w grad_x |y - A D(x, t)|                                                                     (4)
     projection         D = D + w A^+ (y - A D)                                                                              (5)
+    proximal           D = argmin_z  w |y - A z|^2 + |z - D|^2                                                              (8)
     static threshold   D = clip(D, low, high)                                                                               (6)
     dynamic threshold  D = clip(D, -c, c) / c * limit,    c = max(limit, a high quantile of |D|)                            (7)
 
@@ -15,16 +16,18 @@ exactly; the `_log_likelihood`s below take it from a network trained on noised d
 on tables, that is by (variance 'large') g, as Dhariwal and Nichol have it, but for the root.
 
 (3) and (4) know the likelihood of clean data only, and put x0_hat for x0: approximations for any w, at the cost of a gradient through the
-denoiser, and so is (5). (4) is the step of diffusion posterior sampling as its authors' code takes it, x_s - zeta grad_x |y - A x0_hat| (their
-algorithm 1 has twice that, the gradient of the square over the norm), for a solver whose
-x_s moves by c(t, s) with x0_hat, if w = zeta / c: `per_step` gives it for DDPM, where c = alpha_s (1 - SNR_t / SNR_s).
+denoiser, and so are (5) and (8) without it, of which (5) is the limit of large w where A^+ is exact. (4) is the step of diffusion posterior
+sampling as its authors' code takes it, x_s - zeta grad_x |y - A x0_hat| (their algorithm 1 has twice that, the gradient of the square over the
+norm), for a solver whose x_s moves by c(t, s) with x0_hat, if w = zeta / c: `per_step` gives it for DDPM, where
+c = alpha_s (1 - SNR_t / SNR_s).
 
 A threshold goes outermost: solvers derive the noise anew from the x0_hat they are given. Every weight is a number, an array or a function
 of t, and traced: another value compiles nothing.
 
 (1) Ho and Salimans, 2022; (2) Dhariwal and Nichol, "Diffusion models beat GANs", NeurIPS 2021; (4) Chung et al., "Diffusion posterior
 sampling", ICLR 2023; (3) with std^2 = noise^2 + r_t^2, less their change of metric: Song et al., "Pseudoinverse-guided diffusion models",
-ICLR 2023; (5) Wang, Yu, Zhang, "DDNM", ICLR 2023; (7) Saharia et al., "Imagen", NeurIPS 2022; interval: Kynkaanniemi et al., NeurIPS 2024.
+ICLR 2023; (5) Wang, Yu, Zhang, "DDNM", ICLR 2023; (7) Saharia et al., "Imagen", NeurIPS 2022; (8) Chung, Lee, Ye, "Decomposed diffusion
+sampler", ICLR 2024; interval: Kynkaanniemi et al., NeurIPS 2024.
 """
 
 from collections.abc import Callable
@@ -33,6 +36,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jaxdiff.operators import Operator, conjugate_gradients
 from jaxdiff.paths import GaussianPath, bridge
 from jaxdiff.predict import convert, evaluate
 from jaxdiff.types import Array, Denoiser, Time
@@ -179,6 +183,24 @@ def project_x0(
         return x0 + _at(weight, t) * pseudo_inverse(y - forward(x0))
 
     return projected
+
+
+def proximal_x0(denoise: Denoiser, operator: Operator, y: Array, weight: Weight, *, steps: int = 5) -> Denoiser:
+    """Move x0_hat to where the measurement and it agree best (8), by `steps` (static) of conjugate gradients from x0_hat.
+
+    One step is exact where A^H A has no eigenvalues but 0 and 1, as for `operators.fourier` and `operators.pixels`; several coils want five or more.
+
+    Args:
+        operator: a linear A of real arrays (`operators.on_channels` makes one of complex arrays), its adjoint used alone.
+        weight: w of (8), the doubt about x0_hat over the noise of y, as variances; a function of t follows the doubt as it falls.
+    """
+
+    def moved(x, t):
+        x0, w = denoise(x, t), _at(weight, t)
+        normal = lambda z: z + w * operator.adjoint(operator.forward(z))
+        return x0 + conjugate_gradients(normal, w * operator.adjoint(y - operator.forward(x0)), steps)
+
+    return moved
 
 
 def interval(inside: Denoiser, outside: Denoiser, low: float | Array, high: float | Array) -> Denoiser:

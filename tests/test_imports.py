@@ -36,7 +36,7 @@ ALLOWED = {
     'score_matching': FOUNDATIONS | {'losses'},
     'bound': FOUNDATIONS | {'losses'},
     'distillation': FOUNDATIONS | {'losses', 'solvers'},
-    'guidance': FOUNDATIONS,
+    'guidance': FOUNDATIONS | {'operators'},
     'constraints': FOUNDATIONS,
     'solvers': FOUNDATIONS,
     'likelihood': FOUNDATIONS | {'losses', 'solvers'},
