@@ -45,7 +45,7 @@ class Config(experiment.Config):
     attention: tuple = option((False, False, True), 'whether each of its resolutions attends')
     patch: int = option(2, 'pixels of a patch folded into channels at its stem', low=1)
     steps: int = option(2000, 'its training steps', low=1)
-    latent_widths: tuple = option((32, 64), 'channels of the denoiser of latents at each resolution', low=1)
+    latent_widths: tuple = option((24, 48), 'channels of the denoiser of latents at each resolution', low=1)
     latent_attention: tuple = option((False, True), 'whether each of its resolutions attends')
     latent_steps: int = option(6000, 'its training steps', low=1)
     blocks: int = option(1, 'residual blocks of both denoisers per resolution', low=1)
