@@ -1,11 +1,11 @@
-"""Classifier-free guidance: what a network is told counts for more, and its images differ less, the larger the weight.
+"""Classifier-free guidance: the class that a network is told counts for more, and its images differ less, the larger the weight.
 
     python experiments/conditioning/classifier_free.py                  phantoms of four classes, weights 0, 1, 2 and 4
     python experiments/conditioning/classifier_free.py --weights=0,1,3
     python experiments/conditioning/classifier_free.py --preset=smoke
 
 Agreement is the mean probability that a classifier gives to the class asked for; diversity the mean squared distance of two images of one class, in
-random convolutional features. Ho and Salimans, "Classifier-free diffusion guidance", 2022.
+random convolutional features. The class alone is told, no size: a size that is asked for would be overshot, which no diversity is. Ho and Salimans, "Classifier-free diffusion guidance", 2022.
 """
 
 from collections.abc import Callable, Mapping
@@ -41,7 +41,7 @@ def plan(config: Config, data: Dataset):
 def evaluate(config: Config, models: Mapping[str, Model], data: Dataset, seed: int) -> Evaluation:
     """Every weight from the same noise; a control of the same network guided towards what was not asked for."""
     trained, key = models['model'], jax.random.key(seed)
-    wanted = told.asked(data, config.samples, seed)
+    wanted = told.unsized(told.asked(data, config.samples, seed))
     guide, plainly = drawers(config, trained)
     drawn = {weight: guide(trained.params, key, config.samples, weight=weight, **wanted) for weight in config.weights}
     plain = plainly(trained.params, key, config.samples, **wanted)

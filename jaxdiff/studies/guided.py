@@ -27,16 +27,18 @@ def sections(
 ) -> list[report.Section]:
     """The same noise under every weight, and the curves of agreement and diversity."""
     across = 8
-    wanted = {'label': np.arange(across, dtype=np.int32) % len(told.KINDS), 'vector': np.full((across, 1), 0.5, np.float32)}
+    wanted = {'label': np.arange(across, dtype=np.int32) % len(told.KINDS), 'vector': np.full((across, 1), np.nan, np.float32)}
     tiles = report.tiles([report.middle(image) for weight in weights for image in draw(weight, wanted)], across)
     figure = report.grid(tiles, labels=[f'w = {weight:g}' for weight in weights])
-    wanted, features = told.asked(data, config.samples, config.seed), told.features_of(data)
+    wanted, features = told.unsized(told.asked(data, config.samples, config.seed)), told.features_of(data)
     agreed, varied = zip(*(told.scores(judging, features, draw(weight, wanted), wanted['label']) for weight in weights), strict=True)
     curve = report.curves(
         {
             'agreement': (list(weights), list(agreed)),
             'diversity, of that at the first weight': (list(weights), [each / varied[0] for each in varied]),
-        }
+        },
+        x='weight',
+        y='share',
     )
     return [
         report.Section('The same noise under every weight', 'A column is one start; classes change from column to column.', [

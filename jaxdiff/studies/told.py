@@ -99,6 +99,11 @@ def asked(data: Dataset, count: int, seed: int) -> dict[str, np.ndarray]:
     return {'label': np.array([each['label'] for each in examples], np.int32), 'vector': sizes}
 
 
+def unsized(wanted: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The classes of what is asked for, and any size."""
+    return {**wanted, 'vector': np.full_like(wanted['vector'], np.nan)}
+
+
 def probabilities(judging: Model, images: np.ndarray) -> np.ndarray:
     """Of every class (n, classes), as the classifier sees images (n, X, Y, 1)."""
     scores = sampling.answers(judging)(judging.params, images)
