@@ -5,7 +5,8 @@
     python experiments/conditioning/classifier_free.py --preset=smoke
 
 Agreement is the mean probability that a classifier gives to the class asked for; diversity the mean squared distance of two images of one class, in
-random convolutional features. The class alone is told, no size: a size that is asked for would be overshot, which no diversity is. Ho and Salimans, "Classifier-free diffusion guidance", 2022.
+random convolutional features. The class alone is told, no size: a size that is asked for would be overshot, which no diversity is.
+Ho and Salimans, "Classifier-free diffusion guidance", 2022.
 """
 
 from collections.abc import Callable, Mapping
