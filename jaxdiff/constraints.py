@@ -1,5 +1,7 @@
 """Constraints: maps of x after each step, (key, x_s, x0_hat, s) -> x_s, that hold a walk to what is known."""
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 
@@ -55,6 +57,14 @@ def low_pass(path: GaussianPath, reference: Array, factor: int, *, noise: Noise 
 def freeze(value: Array, mask: Array) -> Constraint:
     """Hold the voxels where `mask`, broadcast to x, is 1 (or True) at `value`, not noised: those that are not part of the walk."""
     return lambda key, x, x0, s: jnp.where(jnp.asarray(mask) > 0, value, x)
+
+
+def consistent(
+    forward: Callable[[Array], Array], pseudo_inverse: Callable[[Array], Array], y: Array, weight: float | Array = 1.0
+) -> Constraint:
+    """Move x towards what was measured, x + w A^+ (y - A x), not noised: data consistency, hard at a weight of 1, where A x = y if A A^+ A = A
+    and y is in A's range (Chung and Ye, Medical Image Analysis 2022)."""
+    return lambda key, x, x0, s: x + weight * pseudo_inverse(y - forward(x))
 
 
 def _block_means(x: Array, factor: int) -> Array:

@@ -17,7 +17,6 @@ sampler for accelerating large-scale inverse problems", ICLR 2024.
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -27,18 +26,11 @@ from jaxdiff.operators import Operator
 from jaxdiff.paths import GaussianPath
 from jaxdiff.solvers.ancestral import ddim, ddpm
 from jaxdiff.solvers.loop import Solver, sample
+from jaxdiff.tasks.reconstruction.draws import Posterior, several
 from jaxdiff.types import Array, Denoiser, Key
 
 ETA = 0.85
 EXACT = 1e4  # w of (3) without noise: a residual of one part in 10^4, less at every step
-
-
-class Posterior(NamedTuple):
-    """Samples (count, *shape) given y, their mean and their standard deviation (*shape)."""
-
-    samples: Array
-    mean: Array
-    deviation: Array
 
 
 def dps(
@@ -109,9 +101,8 @@ def dds(
 
 
 def _drawn(key: Key, led: Denoiser, solver: Solver, path: GaussianPath, times: Array, shape: Sequence[int], count: int) -> Posterior:
-    def one(i):
-        start, walk = jax.random.split(jax.random.fold_in(key, i))
+    def one(key: Key) -> Array:
+        start, walk = jax.random.split(key)
         return sample(walk, path.sigma(times[0]) * jax.random.normal(start, tuple(shape)), led, solver, times).x
 
-    samples = jax.vmap(one)(jnp.arange(count))
-    return Posterior(samples, samples.mean(0), samples.std(0))
+    return several(one, key, count)
