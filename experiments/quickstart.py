@@ -216,7 +216,7 @@ def restorer(trained: Model, repeats: int, name: str):
         params, times = shared
         denoise = model.denoiser(trained._replace(params=params))
         result = restore(key, image, denoise, path=path, solver=ddim(path, eta=1.0), times=times, repeats=repeats)
-        return result.residual[..., 0], result.restored[..., 0]
+        return result.map, result.restored[..., 0]
 
     return sampling.mapper(one, size=8, name=name)
 

@@ -21,20 +21,21 @@ from collections.abc import Callable
 
 import jax.numpy as jnp
 
-from jaxdiff.noise import gaussian
+from jaxdiff.noise import Noise, gaussian
 from jaxdiff.paths import GaussianPath, bridge, transition
 from jaxdiff.predict import convert
 from jaxdiff.solvers.loop import Solver, one_step
 from jaxdiff.types import Array, Time
 
 
-def ddpm(path: GaussianPath, *, variance: str | Callable[[Array, Time, Time], Array] = 'small') -> Solver:
+def ddpm(path: GaussianPath, *, variance: str | Callable[[Array, Time, Time], Array] = 'small', noise: Noise = gaussian) -> Solver:
     """Ancestral sampling (1).
 
     Args:
         variance: 'small' is beta~, exact for data of one point; 'large' is beta, exact for data N(0, I) on a variance-preserving path;
             or a function (x, t, s) -> variance, such as `predict.learned_variance` and `variance.optimal`. With few steps 'small' loses
             rare modes. Another word raises ValueError.
+        noise: z, such as `noise.simplex()` for a denoiser that learnt that noise.
     """
     if variance not in ('small', 'large') and not callable(variance):
         raise ValueError(f"variance is 'small', 'large' or a function of x, t and s, not {variance!r}")
@@ -47,7 +48,7 @@ def ddpm(path: GaussianPath, *, variance: str | Callable[[Array, Time, Time], Ar
         elif callable(variance):
             std = jnp.sqrt(variance(x, t, s))
         std = jnp.where(path.sigma(s) > 0, std, 0.0)
-        return mean + std * gaussian(key, x.shape), x0
+        return mean + std * noise(key, x.shape), x0
 
     return one_step(step)
 

@@ -71,14 +71,14 @@ def test_the_deterministic_flow_keeps_each_quantile():
 
 
 def test_next_to_no_noise_returns_the_image():
-    residual = restored(3, depth=1e-3).residual
+    residual = restored(3, depth=1e-3).map
     assert 0 < residual.max() < 6 * PATH.sigma(1e-3)
 
 
 def test_the_residual_is_the_distance_to_the_mean_and_marks_the_spot(twice):
     np.testing.assert_array_equal(twice.image, IMAGE)
-    np.testing.assert_allclose(twice.residual, np.abs(IMAGE - twice.restored), atol=1e-6)
-    assert np.quantile(twice.residual[SPOT], 0.05) > np.quantile(twice.residual[~SPOT], 0.95)
+    np.testing.assert_allclose(twice.map, np.abs(IMAGE - twice.restored)[..., 0], atol=1e-6)
+    assert np.quantile(twice.map[SPOT[..., 0]], 0.05) > np.quantile(twice.map[~SPOT[..., 0]], 0.95)
 
 
 def test_of_two_repeats_the_first_is_that_of_one(once, twice):
