@@ -1,8 +1,10 @@
 """Score-MRI: the predictor and the corrector of a variance-exploding path, each followed by data consistency.
 
     x <- x + w A^+ (y - A x)                        w = 1 hard, below 1 soft, for measurements with noise                      (1)
+    D(x) = (D(Re x), D(Im x))                       a denoiser of one real channel, for each part of a complex image           (2)
 
-With several coils the operator holds the sensitivities and x is the one image that all coils see.
+By (2) a prior of magnitude images serves complex ones. With several coils the operator holds the sensitivities and x is the one image that
+all coils see, v = sum_c conj(S_c) x_c, so that coils never disagree; (1) is then as exact as the conjugate gradients of A^+.
 
 Chung and Ye, "Score-based diffusion models for accelerated MRI", Medical Image Analysis 2022.
 """
@@ -19,6 +21,11 @@ from jaxdiff.solvers.loop import sample
 from jaxdiff.solvers.reverse_sde import reverse_diffusion
 from jaxdiff.tasks.reconstruction.draws import Posterior, several
 from jaxdiff.types import Array, Denoiser, Key
+
+
+def by_parts(denoise: Denoiser) -> Denoiser:
+    """(2): a denoiser of (*spatial, C) from one of (*spatial, 1), each channel by itself."""
+    return lambda x, t: jax.vmap(lambda part: denoise(part[..., None], t)[..., 0], in_axes=-1, out_axes=-1)(x)
 
 
 def reconstruct(

@@ -59,3 +59,19 @@ def test_soft_consistency_goes_part_of_the_way():
     y, x = FOURIER.forward(TRUTH), jnp.zeros(SHAPE)
     left = [away(constraints.consistent(FOURIER.forward, FOURIER.pseudo_inverse, y, w)(KEY, x, x, 0.0), FOURIER) for w in (0.0, 0.25, 1.0)]
     np.testing.assert_allclose(left, [1.0, 0.75, 0.0], atol=1e-5)
+
+
+def test_refining_keeps_what_was_measured_and_draws_nothing():
+    path = paths.cosine()
+    tail = grids.default(path, 10)[-4:]
+    refine = lambda image: kspace_guided.refine(image, FOURIER.forward(TRUTH), FOURIER, exact.denoiser(path, PRIOR), path=path, times=tail)
+    image = jnp.zeros(SHAPE)
+    assert away(image, FOURIER) == 1.0 and away(jit(refine)(image), FOURIER) <= 1e-5
+    perfect = lambda image: kspace_guided.refine(image, FOURIER.forward(TRUTH), FOURIER, lambda x, t: TRUTH, path=path, times=tail)
+    np.testing.assert_allclose(jit(perfect)(image), TRUTH, atol=1e-5)
+
+
+def test_parts_are_denoised_each_by_itself():
+    halves = score_mri.by_parts(lambda x, t: x * jnp.linalg.norm(x))
+    wanted = TRUTH * jnp.linalg.norm(TRUTH, axis=(0, 1), keepdims=True)
+    np.testing.assert_allclose(halves(TRUTH, 0.5), wanted, rtol=1e-5)
