@@ -21,7 +21,7 @@ from xml.etree import ElementTree
 import numpy as np
 
 from jaxdiff.data import coils
-from jaxdiff.data.source import Source
+from jaxdiff.data.source import Source, divided
 from jaxdiff.data.undersampling import within
 from jaxdiff.types import UserError
 
@@ -136,10 +136,24 @@ def source(folder: str | os.PathLike) -> Source:
     """Every slice of the .h5 files in a folder, as `example` makes them, sorted by name.
 
     Raises UserError for a folder without such files, and for files of different sizes or numbers of coils."""
+    return _slices(_headers(folder))
+
+
+def sources(folder: str | os.PathLike, fractions: tuple[float, ...], seed: int = 0) -> tuple[Source, ...]:
+    """The same in parts of these fractions, whole files in each, see `source.divided`."""
+    headers = _headers(folder)
+    parts = divided([Path(header.name).name for header in headers], fractions, seed)
+    return tuple(_slices(tuple(headers[place] for place in part)) for part in parts)
+
+
+def _headers(folder: str | os.PathLike) -> tuple[Header, ...]:
     paths = sorted(path for path in Path(folder).glob('*.h5') if not path.name.startswith('.'))
     if not paths:
         raise UserError(f'{folder}: holds no file that ends in .h5: check the path after fastmri:')
-    headers = tuple(map(inspect, paths))
+    return tuple(map(inspect, paths))
+
+
+def _slices(headers: tuple[Header, ...]) -> Source:
     for other in headers:
         if (other.size, other.coils) != (headers[0].size, headers[0].coils):
             raise UserError(

@@ -27,6 +27,21 @@ def percentiles(array: np.ndarray, low: float | Ends, high: float | Ends) -> np.
     return found
 
 
+def ends(array: np.ndarray, rule: str, low: float | Ends, high: float | Ends) -> np.ndarray:
+    """(2, C): what becomes -1 and 1 of one volume (*spatial, C), by percentiles of each channel.
+
+    'percentile' takes them over all voxels, 'brain' over those above 0, of scans whose background is 0, and 'positive' takes 0 and the upper one
+    of those. A channel without a voxel above 0 is taken whole.
+    """
+    if rule == 'percentile':
+        return percentiles(array, low, high)
+    flat = array.reshape(-1, array.shape[-1])
+    low, high = (np.broadcast_to(np.asarray(each), flat.shape[-1:]) for each in (low, high))
+    inside = [values[values > 0] if (values > 0).any() else values for values in flat.T]
+    found = np.concatenate([percentiles(values[:, None], *pair) for values, *pair in zip(inside, low, high, strict=True)], axis=1)
+    return np.stack([0 * found[0], found[1]]) if rule == 'positive' else found
+
+
 def widest(ranges: Sequence[np.ndarray]) -> np.ndarray:
     """(2, C): the lowest and the highest of several (2, C)."""
     return np.stack([np.min(ranges, axis=0)[0], np.max(ranges, axis=0)[1]])

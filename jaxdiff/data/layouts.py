@@ -5,22 +5,18 @@ Reading a compressed file takes seconds and a training run asks for every exampl
 and kept, uncompressed, under a name that is the digest of its content and of how it was prepared.
 """
 
-import hashlib
 import os
 import sys
-import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 
-from jaxdiff.data import preprocess, volumes
+from jaxdiff.data import preprocess, store, volumes
 from jaxdiff.data.intensity import FOREGROUND
 from jaxdiff.data.preprocess import Preprocess
-from jaxdiff.data.source import Source, digest
-from jaxdiff.data.store import folder as cache_folder
+from jaxdiff.data.source import Source, digest, divided
 from jaxdiff.data.volumes import Frame
 from jaxdiff.types import UserError
 
@@ -61,19 +57,7 @@ def split(index: Index, fractions: Sequence[float], seed: int = 0) -> tuple[Inde
     Raises:
       UserError: for fewer files than parts.
     """
-    if min(fractions) <= 0 or sum(fractions) > 1 + 1e-6:
-        raise ValueError(f'fractions {tuple(fractions)} must be positive and sum to at most 1')
-    if len(index) < len(fractions):
-        names = ', '.join(frame.name for frame in index)
-        raise UserError(f'{names}: {len(index)} file(s) cannot be split into {len(fractions)} parts: add files')
-    names = _names(index)
-    shuffled = sorted(range(len(index)), key=lambda place: hashlib.sha256(f'{seed} {names[place]}'.encode()).digest())
-    cuts = np.rint(np.cumsum([0, *fractions]) * len(index)).astype(int)
-    for part in range(1, len(cuts)):  # forwards so that each part has a file, backwards so that the later ones do
-        cuts[part] = max(cuts[part], cuts[part - 1] + 1)
-    for part in range(len(cuts) - 1, 0, -1):
-        cuts[part] = min(cuts[part], len(index) - (len(cuts) - 1 - part))
-    return tuple(tuple(index[place] for place in sorted(shuffled[low:high])) for low, high in pairwise(cuts))
+    return tuple(tuple(index[place] for place in part) for part in divided(_names(index), fractions, seed))
 
 
 def source(index: Index, pre: Preprocess, *, dtype: str = 'float32') -> Source:
@@ -127,10 +111,9 @@ def _names(index: Index) -> list[str]:
 
 def _prepared(frame: Frame, pre: Preprocess, dtype: str) -> tuple[dict, Path]:
     """What the manifest says of one file, and where its examples are kept: made if they are not there."""
-    with open(frame.name, 'rb') as file:
-        sha256 = hashlib.file_digest(file, 'sha256').hexdigest()
+    sha256 = store.sha256(frame.name)
     key = digest({'content': sha256, 'preprocess': preprocess.to_json(pre), 'dtype': dtype, 'least': LEAST})
-    path = cache_folder() / 'nifti' / f'{key[:32]}.npy'
+    path = store.folder() / 'nifti' / f'{key[:32]}.npy'
     try:
         count = len(np.load(path, mmap_mode='r'))
     except (OSError, ValueError):  # absent, or damaged: make it again
@@ -140,19 +123,5 @@ def _prepared(frame: Frame, pre: Preprocess, dtype: str) -> tuple[dict, Path]:
         count = len(examples)
         if not count:
             raise UserError(f'{frame.name}: no slice has foreground: give an image that has, or other intensity limits') from None
-        _save(path, examples.astype(dtype))
+        store.save(path, examples.astype(dtype))
     return {'bytes': os.path.getsize(frame.name), 'sha256': sha256, 'examples': count}, path
-
-
-def _save(path: Path, array: np.ndarray) -> None:
-    unfinished = path.with_suffix(f'.{os.getpid()}-{threading.get_ident()}.partial')
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with open(unfinished, 'wb') as file:
-                np.save(file, array)
-            os.replace(unfinished, path)
-        finally:
-            unfinished.unlink(missing_ok=True)
-    except OSError as error:
-        raise UserError(f'{path.parent}: cannot be written ({error.strerror}): set JAXDIFF_CACHE to a folder with space') from error

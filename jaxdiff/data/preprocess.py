@@ -15,13 +15,13 @@ right shape.
 """
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from jaxdiff.data import volumes
-from jaxdiff.data.intensity import box, percentiles, scale, unscale, widest
+from jaxdiff.data.intensity import box, ends, percentiles, scale, unscale, widest
 from jaxdiff.data.resample import resample
 from jaxdiff.data.scope import TAILS, Seen, check, slicing
 from jaxdiff.data.volumes import Frame, Volume
@@ -38,7 +38,7 @@ class Preprocess(NamedTuple):
     channels: int
     spacing: tuple[float, ...] | None  # mm along the axes of `shape`; None keeps each file's
     centre: str  # of the crop: 'foreground' or 'field' of view
-    intensity: str  # what `low` and `high` are: 'percentile' of each volume or 'fixed' values
+    intensity: str  # what `low` and `high` are: percentiles of each volume, as `intensity.ends` takes them, or 'fixed' values
     low: tuple[float, ...]  # per channel
     high: tuple[float, ...]
     seen: Seen
@@ -83,6 +83,7 @@ def fit(
     tails: tuple[float, float] = TAILS,
     limits: Sequence[tuple[float, float]] | None = None,
     most: int = 64,
+    read: Callable[[Frame], Volume] | None = None,
 ) -> Preprocess:
     """Learns from files how to prepare them.
 
@@ -94,10 +95,12 @@ def fit(
         given shape covers the largest foreground, or None to keep each file's own.
       centre: of the crop, 'foreground' or 'field'.
       intensity: 'percentile' maps two percentiles of each channel of each volume to [-1, 1] and suits units without a scale, as in
-        magnetic resonance; 'fixed' maps the same two values of every file and suits computed tomography.
+        magnetic resonance, as do 'brain' and 'positive', see `intensity.ends`; 'fixed' maps the same two values of every file and suits
+        computed tomography.
       tails: the two percentiles.
       limits: (low, high) per channel for 'fixed'; None takes the outermost percentiles of the files.
       most: of how many files, evenly spread, the voxels are read; the headers are read of all.
+      read: the volume of a frame, `volumes.read` of its name by default.
 
     Raises:
       UserError: for files that cannot be read or that no one model can take.
@@ -112,9 +115,9 @@ def fit(
     chosen = np.unique(np.linspace(0, len(index) - 1, min(most, len(index))).round().astype(int))
     spreads, ranges, boxes = [], [], []
     for place in tqdm(chosen, desc='measuring', unit='file', mininterval=0.1 if sys.stderr.isatty() else 30):
-        array = volumes.read(index[place].name).array
+        array = (read(index[place]) if read else volumes.read(index[place].name)).array
         spreads.append(percentiles(array, *TAILS))
-        ranges.append(np.transpose(limits) if limits else percentiles(array, *tails))
+        ranges.append(np.transpose(limits) if limits else ends(array, 'percentile' if intensity == 'fixed' else intensity, *tails))
         boxes.append(np.ptp(box(scale(array, *ranges[-1])), axis=0) + 1)
     low, high = widest(ranges) if intensity == 'fixed' else np.repeat(np.array(tails)[:, None], index[0].channels, axis=1)
 
@@ -144,7 +147,7 @@ def apply(pre: Preprocess, volume: Volume) -> tuple[np.ndarray, Record]:
     """
     fixed = pre.intensity == 'fixed'
     check(pre.seen, volume, dims=pre.dims, axis=pre.axis, channels=pre.channels, units=fixed)
-    low, high = (pre.low, pre.high) if fixed else percentiles(volume.array, pre.low, pre.high)
+    low, high = (pre.low, pre.high) if fixed else ends(volume.array, pre.intensity, pre.low, pre.high)
     values = scale(volume.array, low, high)
     size, axes = np.array(values.shape[:3]), list(pre.axes)
     shape, step = size.copy(), np.ones(3)
@@ -200,7 +203,7 @@ def blank(pre: Preprocess, *, name: str = 'sample') -> tuple[Frame, Record]:
 
 
 def _choices(axes: int, shape, spacing, centre: str, intensity: str) -> None:
-    if centre not in ('foreground', 'field') or intensity not in ('percentile', 'fixed'):
+    if centre not in ('foreground', 'field') or intensity not in ('percentile', 'brain', 'positive', 'fixed'):
         raise ValueError(f'centre {centre!r}, intensity {intensity!r}')
     if spacing not in (None, 'median', 'cover') and (isinstance(spacing, str) or len(spacing) != axes or min(spacing) <= 0):
         raise UserError(f"spacing {spacing}: give {axes} positive numbers of millimetres, 'median', 'cover' or None")

@@ -10,12 +10,13 @@ Everything is drawn from the position in the source (`of_images`) or the file's 
 """
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from jaxdiff.data import coils
-from jaxdiff.data.source import Source
+from jaxdiff.data.source import Source, divided
 from jaxdiff.types import UserError
 
 COILS, VARIANCE, STRENGTH = 1, 0.0, 1.0
@@ -80,10 +81,33 @@ def arrays(folder: str | os.PathLike, *, number: int = COILS, variance: float = 
     Nothing in a file is executed. Raises UserError for a folder without such files, for files that are no numbers of shape (X, Y), that
     differ in size, that are negative, 0 or not finite.
     """
-    _check(number, variance)
+    return _arrays(Path(folder), _paths(folder), number, variance, strength)
+
+
+def folders(
+    folder: str | os.PathLike,
+    fractions: Sequence[float],
+    seed: int = 0,
+    *,
+    number: int = COILS,
+    variance: float = VARIANCE,
+    strength: float = STRENGTH,
+) -> tuple[Source, ...]:
+    """The same in parts of these fractions, slices of one folder in one of them, see `source.divided`."""
+    paths = _paths(folder)
+    parts = divided([path.parent.relative_to(folder).as_posix() for path in paths], fractions, seed)
+    return tuple(_arrays(Path(folder), [paths[place] for place in part], number, variance, strength) for part in parts)
+
+
+def _paths(folder: str | os.PathLike) -> list[Path]:
     paths = sorted(path for path in Path(folder).rglob('*.npy') if not path.name.startswith('.'))
     if not paths:
         raise UserError(f'{folder}: holds no file that ends in .npy: check the path')
+    return paths
+
+
+def _arrays(folder: Path, paths: Sequence[Path], number: int, variance: float, strength: float) -> Source:
+    _check(number, variance)
     shapes = [_opened(path).shape for path in paths]
     for path, shape in zip(paths, shapes, strict=True):
         if shape != shapes[0]:

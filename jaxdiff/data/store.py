@@ -5,6 +5,7 @@ when complete, so that a reader sees all of it or nothing. Images in [-1, 1] are
 The folder is $JAXDIFF_CACHE, else jaxdiff in $XDG_CACHE_HOME or ~/.cache.
 """
 
+import hashlib
 import os
 import sys
 import uuid
@@ -46,6 +47,30 @@ def stored(manifest: dict, indices: range, make: Callable[[int], dict[str, np.nd
             ) from error
         table = _open(path)
     return Source(len(table), lambda i: _decode(table[i]), manifest)
+
+
+def save(path: Path, array: np.ndarray) -> None:
+    """Keep one array as .npy: afterwards the whole file is there or none. Raises UserError when the folder cannot be written."""
+    unfinished = path.with_suffix(f'.{uuid.uuid4().hex}.partial')
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with open(unfinished, 'wb') as file:
+                np.save(file, array)
+            os.replace(unfinished, path)
+        finally:
+            unfinished.unlink(missing_ok=True)
+    except OSError as error:
+        raise UserError(f'{path.parent}: cannot be written ({error.strerror}): set JAXDIFF_CACHE to a folder with space') from error
+
+
+def sha256(file: str | os.PathLike) -> str:
+    """Of a file's content, in hexadecimal. Raises UserError when it cannot be read."""
+    try:
+        with open(file, 'rb') as stream:
+            return hashlib.file_digest(stream, 'sha256').hexdigest()
+    except OSError as error:
+        raise UserError(f'{file}: {error.strerror}: check the path and its permissions') from error
 
 
 def _open(path: Path) -> np.ndarray | None:

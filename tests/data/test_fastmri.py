@@ -2,16 +2,12 @@
 
 import numpy as np
 import pytest
+from fastmri_files import HEADER, written
 
 from jaxdiff.data import coils, fastmri
 from jaxdiff.types import UserError
 
 h5py = pytest.importorskip('h5py')
-HEADER = """<?xml version="1.0"?><ismrmrdHeader xmlns="http://www.ismrm.org/ISMRMRD"><encoding>
-<encodedSpace><matrixSize><x>16</x><y>12</y><z>1</z></matrixSize></encodedSpace>
-<reconSpace><matrixSize><x>8</x><y>{recon}</y><z>1</z></matrixSize></reconSpace>
-<encodingLimits><kspace_encoding_step_1><minimum>0</minimum><maximum>{maximum}</maximum><center>{center}</center></kspace_encoding_step_1>
-</encodingLimits></encoding></ismrmrdHeader>"""
 XML = HEADER.format(recon=8, maximum=9, center=5)  # columns 1 to 10 of 12 are measured
 RNG = np.random.default_rng(0)
 KSPACE = (RNG.standard_normal((3, 16, 12)) + 1j * RNG.standard_normal((3, 16, 12))).astype(np.complex64)
@@ -19,16 +15,7 @@ KSPACE[..., [0, 11]] = 0
 
 
 def save(path, kspace=KSPACE, xml=XML, **datasets):
-    with h5py.File(path, 'w') as file:
-        if kspace is not None:
-            file['kspace'] = kspace
-        if xml is not None:
-            file['ismrmrd_header'] = xml
-        for name, values in datasets.items():
-            file[name] = values
-        file.attrs['max'] = 2.5
-        file.attrs['acquisition'] = 'CORPD_FBK'
-    return path
+    return written(path, kspace, xml, **datasets)
 
 
 def test_a_single_coil_file(tmp_path):

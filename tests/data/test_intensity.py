@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from jaxdiff.data.intensity import box, percentiles, scale, unscale, widest
+from jaxdiff.data.intensity import box, ends, percentiles, scale, unscale, widest
 
 
 def test_ends_map_to_minus_one_and_one_per_channel():
@@ -42,3 +42,15 @@ def test_box_of_the_foreground():
     values[2, 3, 4, 0] = values[5, 3, 6, 1] = 0
     np.testing.assert_array_equal(box(values), [[2, 3, 4], [5, 3, 6]])
     np.testing.assert_array_equal(box(np.full((9, 8, 7, 1), -1.0)), [[0, 0, 0], [8, 7, 6]])
+
+
+def test_the_background_is_left_out_where_it_is_0():
+    array = np.zeros((10, 10, 10, 2), np.float32)
+    array[2:5, 2:5, 2:5] = np.random.default_rng(0).uniform(5, 10, (3, 3, 3, 2))
+    inside = array[2:5, 2:5, 2:5].reshape(-1, 2)
+    np.testing.assert_allclose(ends(array, 'brain', 1, 99), np.percentile(inside, [1, 99], axis=0), rtol=1e-5)
+    np.testing.assert_allclose(
+        ends(array, 'positive', (0, 0), (99, 90)), [[0, 0], [np.percentile(inside[:, 0], 99), np.percentile(inside[:, 1], 90)]], rtol=1e-5
+    )
+    np.testing.assert_allclose(ends(array, 'percentile', 1, 99), percentiles(array, 1, 99))
+    assert (ends(np.zeros((4, 4, 4, 1)), 'brain', 1, 99)[1] > 0).all()
