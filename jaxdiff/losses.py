@@ -70,6 +70,35 @@ def denoising(
     return loss
 
 
+def restoration(
+    apply: Callable[..., Array],
+    path: GaussianPath,
+    kind: str,
+    spoil: Callable[[Key, Array], tuple[Array, Time, Array]],
+    *,
+    power: float = 2.0,
+) -> Loss:
+    """mean weight |x0_hat(x, t) - x0|^power, of images spoilt in other ways than by noise everywhere.
+
+    Args:
+        kind: what the network predicts, one of `predict.KINDS`.
+        spoil: (key, x0 (*spatial, C)) -> x, the time t that the network is told, and the weight, which broadcasts to the image.
+
+    Returns:
+        (params, key, example) -> (loss, metrics): `example['image']` is x0, and the metrics hold the mean absolute 'error' where the weight is.
+    """
+
+    def loss(params, key, example):
+        x0 = example['image']
+        x, t, weight = spoil(key, x0)
+        answer = evaluate(partial(apply, params), path, x, t, {})
+        away = jnp.abs(convert(path, answer[..., : x0.shape[-1]], x, t, source=kind, target='x0') - x0)
+        weight = jnp.broadcast_to(weight, x0.shape)
+        return _share(example) * jnp.mean(weight * away**power), {'error': jnp.sum(weight * away) / jnp.maximum(weight.sum(), 1e-6)}
+
+    return loss
+
+
 def classification(apply: Callable[..., Array], path: GaussianPath, *, times: Callable[[Key], Time] | None = None) -> Loss:
     """Cross-entropy of the class of a noised image, nats.
 

@@ -13,7 +13,8 @@ al., "The role of noise in denoising models for anomaly detection in medical ima
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -103,6 +104,22 @@ def bank(fields: Array) -> Noise:
         return crop
 
     return noise
+
+
+def named(spec: Mapping[str, Any] | None, shape: Sequence[int]) -> Noise:
+    """A noise from JSON, for images of `shape` (*spatial, C): {'name': 'coarse', 'pixels': 8}, None for white.
+
+    With 'bank': n it is cropped from n fields, half as large again as the image, that are made once. Raises KeyError for another name.
+    """
+    if spec is None:
+        return gaussian
+    options = {name: value for name, value in spec.items() if name not in ('name', 'bank')}
+    noise = {'gaussian': lambda: gaussian, 'coarse': coarse, 'simplex': simplex}[spec['name']](**options)
+    if not spec.get('bank'):
+        return noise
+    size = (*(3 * n // 2 for n in shape[:-1]), shape[-1])
+    make = jax.jit(lambda keys: jax.lax.map(lambda key: noise(key, size), keys))
+    return bank(np.asarray(make(jax.random.split(jax.random.key(0), spec['bank']))))
 
 
 def _spread(few: int, size: int) -> float:

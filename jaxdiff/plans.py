@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jax.sharding import NamedSharding, PartitionSpec
 
 from jaxdiff import losses, model, parallel, processes, weights
+from jaxdiff import noise as noises
 from jaxdiff.data import loader
 from jaxdiff.data.source import Source
 from jaxdiff.export import bill
@@ -54,21 +55,31 @@ def denoiser(
     *,
     weight: dict[str, Any] | None = None,
     condition: Condition | None = None,
+    noise: dict[str, Any] | None = None,
     **schedule: Any,
 ) -> Plan:
     """Train `blank`'s network to predict `blank.kind` along `blank.path` on the images of `source`.
 
-    `weight` names a weight of `weights` and its arguments, such as {'name': 'min_snr', 'gamma': 5}; `schedule` as in `learner`.
+    `weight` names a weight of `weights` and its arguments, such as {'name': 'min_snr', 'gamma': 5}; `noise` is one of `noise.named`, None white;
+    `schedule` as in `learner`.
     """
-    options = {}
+    options = {} if noise is None else {'noise': noises.named(noise, blank.card['shape'])}
     if weight is not None:
         arguments = {name: value for name, value in weight.items() if name != 'name'}
         options['weight'] = getattr(weights, weight['name'])(blank.kind, **arguments)
     if condition is not None:
         options['condition'] = condition
     loss = losses.denoising(model.make_network(blank.network).apply, model.make_path(blank.path), blank.kind, **options)
-    recipe = {'weight': weight, 'condition': name_of(condition)}
+    recipe = {'weight': weight, 'condition': name_of(condition), **({'noise': noise} if noise else {})}
     return learner(name, blank, source, loss, recipe=recipe, **schedule)
+
+
+def restorer(
+    name: str, blank: Model, source: Source, spoil: Callable, *, told: dict[str, Any], power: float = 2.0, **schedule: Any
+) -> Plan:
+    """Train `blank`'s network to give the images of `source` back after `spoil`, see `losses.restoration`; `told` is JSON that says what it does."""
+    loss = losses.restoration(model.make_network(blank.network).apply, model.make_path(blank.path), blank.kind, spoil, power=power)
+    return learner(name, blank, source, loss, recipe={'spoil': told, 'power': power}, **schedule)
 
 
 def classifier(name: str, blank: Model, source: Source, *, clean: bool = False, **schedule: Any) -> Plan:

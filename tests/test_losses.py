@@ -162,3 +162,19 @@ def test_the_divergence_of_gaussians_is_the_integral():
     log_p, log_q = (-(((x - m) / s) ** 2) / 2 - np.log(s * np.sqrt(2 * np.pi)) for m, s in ((0.3, 0.7), (-0.2, 1.1)))
     integral = np.sum(np.exp(log_p) * (log_p - log_q)) * (x[1] - x[0])
     np.testing.assert_allclose(losses.gaussian_kl(0.3, jnp.log(0.7), -0.2, jnp.log(1.1)), integral, rtol=1e-5)
+
+
+def test_restoration_is_zero_at_the_truth_and_counts_only_where_it_is_asked():
+    image = jnp.linspace(-1, 1, 12).reshape(3, 4, 1)
+    half = jnp.arange(3)[:, None, None] > 0
+
+    def spoil(key, x0):
+        return jnp.where(half, x0 + 1, x0), jnp.float32(0.3), half.astype(x0.dtype)
+
+    for power in (1.0, 2.0):
+        loss = losses.restoration(point_network(COSINE, 'v', image), COSINE, 'v', spoil, power=power)
+        value, metrics = loss((0.0, 0.0), KEYS[0], {'image': image})
+        assert value < 1e-4 and metrics['error'] < 1e-4
+    direct = losses.restoration(lambda params, x, t: x, COSINE, 'x0', spoil, power=2.0)  # what gives back what it gets is off by 1 there
+    value, metrics = direct((), KEYS[0], {'image': image})
+    np.testing.assert_allclose([value, metrics['error']], [2 / 3, 1.0], rtol=1e-5)

@@ -2,7 +2,7 @@ import jax
 import numpy as np
 import pytest
 
-from jaxdiff.noise import bank, coarse, gaussian, rademacher, simplex
+from jaxdiff.noise import bank, coarse, gaussian, named, rademacher, simplex
 
 
 def test_gaussian_noise_is_standard():
@@ -70,3 +70,15 @@ def test_a_bank_gives_crops_of_its_fields():
 def test_simplex_noise_of_a_line_is_refused():
     with pytest.raises(ValueError, match='2 or 3 spatial axes'):
         simplex()(jax.random.key(0), (8, 1))
+
+
+def test_a_named_noise_is_that_noise():
+    key = jax.random.key(3)
+    assert named(None, (8, 8, 1)) is gaussian
+    np.testing.assert_array_equal(named({'name': 'coarse', 'pixels': 4}, (8, 8, 1))(key, (8, 8, 1)), coarse(4)(key, (8, 8, 1)))
+    banked = named({'name': 'coarse', 'pixels': 4, 'bank': 20}, (8, 8, 2))
+    fields = drawn(banked, (8, 8, 2))
+    assert fields.shape[1:] == (8, 8, 2) and fields.std() == pytest.approx(1, abs=0.25)
+    assert len({field.tobytes() for field in fields[:50]}) > 40
+    with pytest.raises(KeyError):
+        named({'name': 'pink'}, (8, 8, 1))

@@ -8,6 +8,9 @@ law. The interval between the k-th smallest and the k-th largest sample then hol
 exactly: the nearest to `level` that N samples can say (95 % needs 39). More is found where samples are too spread, less where they are too
 alike; then ranks pile up at both ends. (Talagrand diagram: Hamill, Monthly Weather Review 2001; Talts et al., arXiv 1804.06788.)
 
+Few samples do not tell their spread well, and samplers are approximate: `fitted` finds on other images the one number that deviations are to be
+multiplied by before `held` is asked.
+
 The test takes ranks for independent, which neighbouring pixels are not: give it one value for each image, or pixels far apart.
 """
 
@@ -15,7 +18,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from scipy.stats import chi2
+from scipy.stats import chi2, norm
 
 LEVELS = (0.5, 0.8, 0.95)
 
@@ -26,6 +29,24 @@ class Coverage(NamedTuple):
     level: float
     expected: float
     found: float
+
+
+def fitted(mean: np.ndarray, deviation: np.ndarray, truth: np.ndarray, level: float = 0.8) -> float:
+    """The factor f for which mean +- z f deviation, z of a Gaussian, holds the share `level` of truths (any one shape): the step of calibration.
+
+    To be fitted on images that nothing is judged by. Raises ValueError where every deviation is 0.
+    """
+    spread = deviation > 0
+    if not spread.any():
+        raise ValueError('samples that do not differ cannot be calibrated')
+    ratios = np.where(spread, np.abs(truth - mean) / np.where(spread, deviation, 1), np.inf)
+    return float(np.quantile(ratios, level, method='higher') / norm.ppf((1 + level) / 2))
+
+
+def held(mean: np.ndarray, deviation: np.ndarray, truth: np.ndarray, levels: Sequence[float] = LEVELS) -> tuple[float, ...]:
+    """The share of truths within mean +- z deviation, z of a Gaussian for each level."""
+    away = np.abs(truth - mean)
+    return tuple(float((away <= norm.ppf((1 + level) / 2) * deviation).mean()) for level in levels)
 
 
 def ranks(samples: np.ndarray, truth: np.ndarray, *, seed: int = 0) -> np.ndarray:

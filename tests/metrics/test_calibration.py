@@ -75,3 +75,14 @@ def test_what_makes_no_sense_is_refused():
         calibration.p_value(np.zeros(4, int), 4)
     with pytest.raises(ValueError, match='level'):
         calibration.coverage(np.array([1]), 3, [1.0])
+
+
+def test_the_factor_that_was_taken_away_is_found():
+    rng = np.random.default_rng(0)
+    mean, spread = rng.standard_normal(40000), rng.uniform(0.5, 2, 40000)
+    truth = mean + spread * rng.standard_normal(40000)
+    assert calibration.fitted(mean, spread / 3, truth) == pytest.approx(3, rel=0.03)
+    assert calibration.held(mean, spread, truth) == pytest.approx((0.5, 0.8, 0.95), abs=0.01)
+    assert max(calibration.held(mean, spread / 3, truth)) < 0.55
+    with pytest.raises(ValueError, match='do not differ'):
+        calibration.fitted(mean, 0 * spread, truth)
