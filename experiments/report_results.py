@@ -1,4 +1,4 @@
-"""Write RESULTS.md from the receipts in results/.
+"""Write RESULTS.md, and the tables within docs/, from the receipts in results/.
 
 python experiments/report_results.py
 """
@@ -16,6 +16,7 @@ from jaxdiff.workdir import read_json
 class Config(experiment.Config):
     results: str = option('results', 'folder of the receipts')
     out: str = option('RESULTS.md', 'file to write; with --workdir, inside it')
+    docs: str = option('docs', 'folder of pages with places for tables; with --workdir they are written inside it')
 
 
 PRESETS = {'smoke': {}, 'cpu': {}, 'gpu': {}, 'paper': {}}
@@ -39,6 +40,13 @@ def run(config: Config) -> dict:
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(HEAD + report.results_table(receipts))
     print(out)
+    for page in sorted(Path(config.docs).glob('*.md')):
+        before = page.read_text()
+        after = report.filled(before, receipts)
+        if after != before:
+            target = Path(config.workdir, page.name) if config.workdir else page
+            target.write_text(after)
+            print(target)
     return {}
 
 

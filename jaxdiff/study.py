@@ -1,6 +1,6 @@
 """A study: data opened, models trained on them, what they make judged, all of it written down. What most scripts run."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +24,14 @@ def run(
     nfe: int | None = None,
     sketch: Callable[[Any], Any] | None = None,
     jobs: Callable[[Any, Sequence[plans.Plan]], Sequence[Job]] = lambda config, todo: (),
+    notes: Mapping[str, str] | None = None,
+    tables: Callable[[Mapping[str, Any]], Sequence[Mapping[str, Any]]] = lambda verdict: (),
 ) -> dict[str, Any]:
     """Open the data, train what `plan(config, data)` asks for, evaluate, and write the workdir; returns what result.json holds.
 
     `evaluate(config, models, data, seed)` is called for `evaluations` seeds; a bar holds for the mean less one standard deviation (on the side that
-    counts). `nfe` is how often the network is called for one image. `show(config, models, data, folder)` makes the sections of the page, once.
+    counts). `nfe` is how often the network is called for one image; `notes` are what else result.json says, such as a convention.
+    `tables(verdict)` are those of the receipt, {caption, header, rows}. `show(config, models, data, folder)` makes the sections of the page, once.
     A dry run tells instead what the plans and `jobs(config, plans)`, the rest of the run, would cost, of data of which `sketch(config)` knows
     the shapes.
     """
@@ -47,14 +50,18 @@ def run(
     seen = [evaluate(config, models, data, config.seed + n) for n in range(evaluations)]
     sections = show(config, models, data, folder)
     clock.lap('infer')
+    verdict = experiment.verdict(seen, bars)
+    extra = list(tables(verdict))
     result = {
         **experiment.headline(name, config, data.manifest),
         'wall_s': clock.seconds(),
         'peak_memory_bytes': peak_memory(),
         'nfe': nfe,
+        **(notes or {}),
         'parameters': {label: model.count(each.params) for label, each in models.items()},
         'state_digest': {label: each.state_digest for label, each in trained.items()},
-        **experiment.verdict(seen, bars),
+        **verdict,
+        **({'tables': extra} if extra else {}),
     }
     experiment.conclude(folder, result, sections, receipts=config.receipts)
     return result

@@ -1,6 +1,6 @@
 """What a person looks at: pictures of anatomy, curves, one self-contained HTML page per run, and the table of all results."""
 
-from jaxdiff.report.page import Section, Table, page, results_table
+from jaxdiff.report.page import Section, Table, filled, page, results_table
 from jaxdiff.report.pictures import AXIAL, ORTHOGONAL, Picture, anomalies, curves, grid, middle, orthogonal, picture, tiles
 
 __all__ = [
@@ -11,6 +11,7 @@ __all__ = [
     'Table',
     'anomalies',
     'curves',
+    'filled',
     'grid',
     'middle',
     'orthogonal',

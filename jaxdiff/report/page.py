@@ -8,6 +8,7 @@ import base64
 import html
 import json
 import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -93,11 +94,32 @@ def results_table(receipts: Iterable[Mapping[str, Any]]) -> str:
             )
             lines.append(_markdown_row(cells))
     for receipt in receipts:
-        for n, table in enumerate(receipt.get('tables', ())):
-            lines += ['', f'## {receipt.get("system", "")}', ''] if n == 0 else ['']
-            lines += [table['caption'], '', _markdown_row(table['header']), '|---' * len(table['header']) + '|']
-            lines += [_markdown_row(map(_cell, row)) for row in table['rows']]
+        if receipt.get('tables'):
+            lines += ['', f'## {receipt.get("system", "")}', '', *_markdown_tables(receipt)]
     return '\n'.join(lines) + '\n'
+
+
+def filled(text: str, receipts: Iterable[Mapping[str, Any]]) -> str:
+    """Markdown with the tables of receipts between its lines '<!-- results: <system> -->' and '<!-- /results -->', in place of what stands there."""
+    by_system = {str(receipt.get('system', '')): receipt for receipt in receipts}
+
+    def tables(match: re.Match) -> str:
+        receipt = by_system.get(match['system'])
+        body = ['No receipt is filed yet.'] if receipt is None or not receipt.get('tables') else _markdown_tables(receipt)
+        return '\n'.join([match['first'], *body, match['last']])
+
+    return _RESULTS.sub(tables, text)
+
+
+_RESULTS = re.compile(r'(?P<first><!-- results: (?P<system>\S+) -->)\n.*?(?P<last><!-- /results -->)', re.DOTALL)
+
+
+def _markdown_tables(receipt):
+    lines = []
+    for table in receipt['tables']:
+        lines += [table['caption'], '', _markdown_row(table['header']), '|---' * len(table['header']) + '|']
+        lines += [*(_markdown_row(map(_cell, row)) for row in table['rows']), '']
+    return lines[:-1]
 
 
 def _markdown_row(cells):

@@ -64,3 +64,18 @@ def test_the_committed_results_are_those_of_the_committed_receipts(tmp_path):
     names = dict(results=str(root / 'results'), workdir=str(tmp_path), out='RESULTS.md')
     report_results.run(configure(report_results.Config, report_results.PRESETS, **names))
     assert (tmp_path / 'RESULTS.md').read_text() == (root / 'RESULTS.md').read_text()
+
+
+def test_pages_get_the_tables_of_their_systems(tmp_path):
+    write_json(
+        tmp_path / 'a.json',
+        {'system': 'anomaly/compare', 'tables': [{'caption': 'Phantoms.', 'header': ['', 'AP'], 'rows': [['coarse', 0.5]]}]},
+    )
+    page = tmp_path / 'docs' / 'anomaly.md'
+    page.parent.mkdir()
+    page.write_text('# A\n<!-- results: anomaly/compare -->\nold\n<!-- /results -->\nend\n<!-- results: none/such -->\n<!-- /results -->\n')
+    names = dict(results=str(tmp_path), workdir=str(tmp_path / 'out'), docs=str(page.parent))
+    report_results.run(configure(report_results.Config, report_results.PRESETS, **names))
+    text = (tmp_path / 'out' / 'anomaly.md').read_text()
+    assert '| coarse | 0.5 |' in text and 'old' not in text and text.startswith('# A\n<!-- results: anomaly/compare -->\nPhantoms.')
+    assert 'No receipt is filed yet.' in text and page.read_text() != text
