@@ -53,8 +53,11 @@ def restore(
     band: Array,
     threshold: float | Array,
     draws: int = 4,
+    repeats: int = 1,
 ) -> Finding:
-    """One image (*spatial, channels) by (1) to (3). Its mask is (2) made as large as the image, its `inversion` the autoencoder's own error.
+    """One image (*spatial, channels) by (1) to (3), the mean of `repeats` healings (static).
+
+    Its mask is (2) made as large as the image, its `inversion` the autoencoder's own error.
 
     Args:
         denoise: of latents (*smaller, C).
@@ -65,7 +68,11 @@ def restore(
     ask, heal = jax.random.split(key)
     latent = encode(image)
     mask = dilate(unlikely(ask, latent, denoise, path=path, band=band, draws=draws) > threshold)
-    healed = image_to_image(heal, latent, denoise, path, solver, times, constrain=inpaint(path, latent, ~mask[..., None]))
+    hold = inpaint(path, latent, ~mask[..., None])
+
+    def once(k: Array) -> Array:
+        return decode(image_to_image(jax.random.fold_in(heal, k), latent, denoise, path, solver, times, constrain=hold))
+
     enlarge = lambda method: jax.image.resize(mask.astype(image.dtype), image.shape[:-1], method)
     error = jnp.abs(image - decode(latent)).mean()
-    return finding(image, decode(healed)[None], weight=enlarge('linear'), mask=enlarge('nearest') > 0, inversion=error)
+    return finding(image, jax.vmap(once)(jnp.arange(repeats)), weight=enlarge('linear'), mask=enlarge('nearest') > 0, inversion=error)

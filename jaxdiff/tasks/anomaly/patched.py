@@ -5,10 +5,11 @@ mean is taken:
 
     x_b = y outside b, alpha_t y + sigma_t eps inside,        r = mean over b of E[x0 | x_b] inside b    (1)
 
-The denoiser must have learnt images noised in one box. eps is one field for the image, of which every box has its part.
+The denoiser must have learnt images noised in one box (`spoil`). eps is one field for the image, of which every box has its part.
 """
 
 import itertools
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -59,3 +60,16 @@ def restore(
         return jax.lax.scan(paste, jnp.zeros_like(image), grid)[0] / grid.sum(0)
 
     return finding(image, jax.lax.map(once, jnp.arange(repeats)))
+
+
+def spoil(path: GaussianPath, size: int, noise: Noise = gaussian) -> Callable[[Key, Array], tuple[Array, Time, Array]]:
+    """What the denoiser learns from: an image (*spatial, C) noised in one of its `boxes`, t even among all, and that box (*spatial, 1)."""
+
+    def spoilt(key: Key, x0: Array) -> tuple[Array, Time, Array]:
+        where, when, what = jax.random.split(key, 3)
+        grid = jnp.asarray(boxes(x0.shape[:-1], size))
+        box = grid[jax.random.randint(where, (), 0, len(grid))]
+        t = path.end * (1 - jax.random.uniform(when))
+        return jnp.where(box, perturb(path, x0, noise(what, x0.shape), t), x0), t, box.astype(x0.dtype)
+
+    return spoilt

@@ -14,6 +14,7 @@ replacement. Outside m the image returns exactly.
 
 from collections.abc import Callable
 
+import jax
 import jax.numpy as jnp
 
 from jaxdiff.constraints import inpaint
@@ -32,6 +33,26 @@ Perceptual = Callable[[Array, Array], Array]
 def everywhere(image: Array, restored: Array) -> Array:
     """P = 1: only the difference counts."""
     return jnp.ones(image.shape[:-1], image.dtype)
+
+
+def dissimilar(image: Array, restored: Array, window: int = 7) -> Array:
+    """P = 1 - SSIM of each pixel's surroundings (Wang et al. 2004), in place of a trained perceptual network: 0 to 1, the mean over channels.
+
+    Images (*spatial, C) in [-1, 1]; what differs by noise alone counts little, what is shaped otherwise much.
+    """
+    spatial = image.ndim - 1
+
+    def mean(x):
+        size, strides = (*[window] * spatial, 1), (1,) * (spatial + 1)
+        sums = jax.lax.reduce_window(jnp.stack([x, jnp.ones_like(x)]), 0.0, jax.lax.add, (1, *size), (1, *strides), 'SAME')
+        return sums[0] / sums[1]
+
+    a, b = mean(image), mean(restored)
+    var_a, var_b = mean(image**2) - a**2, mean(restored**2) - b**2
+    cov = mean(image * restored) - a * b
+    c1, c2 = 0.02**2, 0.06**2
+    ssim = (2 * a * b + c1) * (2 * cov + c2) / ((a**2 + b**2 + c1) * (var_a + var_b + c2))
+    return jnp.clip(1 - ssim, 0, 1).mean(-1)
 
 
 def likely(first: Finding, perceptual: Perceptual = everywhere) -> Array:

@@ -65,6 +65,13 @@ def test_one_call_without_noise_is_the_linear_denoiser():
     np.testing.assert_allclose(found.map[SPOT], (1 - SHRINKAGE) * 1.1, atol=1e-5)
 
 
+def test_the_background_returns_as_it_is():
+    image = jnp.where(SPOT[..., None], 0.5, -1.0)
+    found = coarse.restore(image, DENOISE, path=PATH, time=TIME)
+    np.testing.assert_array_equal(found.map[~SPOT], 0)
+    assert (found.map[SPOT] > 0.1).all()
+
+
 def test_a_single_step_shrinks_a_lesion_by_the_linear_denoiser():
     found = jit(partial(single.restore, denoise=DENOISE, path=PATH, repeats=400))(KEY, IMAGE, time=TIME)
     error = SHRINKAGE * SIGMA / ALPHA / np.sqrt(400 * SPOT.sum())
@@ -206,3 +213,31 @@ def test_simplex_noise_erases_the_lesion_and_leaves_the_mean():
     error = 4 * found.spread.mean() / 8  # as if all pixels of a draw were one
     assert abs(found.restored[SPOT].mean() - (-0.2 + SHRINKAGE * 1.1)) < error
     assert abs(found.restored[~SPOT].mean() + 0.2) < error < 0.2
+
+
+def test_coarse_noise_is_learnt_from_where_there_is_signal_alone():
+    image = jnp.where(SPOT[..., None], 0.5, -1.0)
+    x, t, weight = coarse.spoil(PATH, TIME, noise.gaussian)(KEY, image)
+    np.testing.assert_array_equal(weight[..., 0] > 0, SPOT)
+    np.testing.assert_allclose(x[~SPOT], -ALPHA, atol=1e-6)
+    assert float(t) == TIME and np.std(np.asarray(x)[SPOT] - ALPHA * 0.5) == pytest.approx(SIGMA, rel=0.5)
+
+
+def test_a_box_is_spoilt_and_its_surroundings_are_not():
+    spoil = patched.spoil(PATH, 8)
+    x, t, weight = jax.vmap(spoil, (0, None))(jax.random.split(KEY, 40), jnp.asarray(IMAGE))
+    inside = np.asarray(weight) > 0
+    assert (inside.sum((1, 2, 3)) == 64).all() and len({each.tobytes() for each in inside}) == 4
+    for each, box in zip(np.asarray(x), inside, strict=True):
+        np.testing.assert_array_equal(each[~box], IMAGE[~box])
+        assert np.std(each[box] - IMAGE[box]) > 0
+    assert t.min() > 0 and t.max() <= 1 and t.std() > 0.2
+
+
+def test_similar_surroundings_differ_little_and_others_much():
+    rng = np.random.default_rng(0)
+    image = np.where(SPOT, 0.6, -0.2).astype(np.float32)[..., None]
+    noisy, without = image + 0.02 * rng.standard_normal(image.shape).astype(np.float32), np.full_like(image, -0.2)
+    np.testing.assert_allclose(resample.dissimilar(image, image), 0, atol=1e-5)
+    near, far = np.asarray(resample.dissimilar(image, noisy)), np.asarray(resample.dissimilar(image, without))
+    assert near.mean() < 0.2 < far[SPOT].mean() and far[0, -1] < 1e-3 and 0 <= far.min() <= far.max() <= 1
