@@ -19,16 +19,9 @@ from jaxdiff.types import UserError
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(experiment.Config):
-    """The flags of latent diffusion, whichever the autoencoder."""
+class Coding:
+    """The flags of an autoencoder and of the denoiser of its latents."""
 
-    data: str = option('phantom', "'phantom', 'brain' or '<layout>:<folder>', such as nifti:scans")
-    dims: int = option(2, '2: slices, 3: volumes', low=2, high=3)
-    size: int = option(64, 'pixels along each axis of an image; 0 takes what the files need', low=0)
-    spacing: float = option(3.0, 'mm between pixels of the virtual brains', low=0.5)
-    contrast: str = option('T1', 'of what is made', choices=('T1', 'T2', 'PD'))
-    subjects: int = option(1000, 'subjects to train on, where the data are made', low=1)
-    held_out: int = option(600, 'subjects to validate on and as many to test on, where the data are made', low=1)
     latent: int = option(3, 'channels of the latents', low=1)
     coder_widths: tuple = option((8, 24, 48), 'channels of the autoencoder at each resolution', low=1)
     coder_blocks: int = option(1, 'residual blocks of its encoder per resolution', low=1)
@@ -41,13 +34,26 @@ class Config(experiment.Config):
     critic_depth: int = option(2, 'its convolutions of stride 2', low=1)
     critic_learns: float = option(0.5, 'share of the training of the autoencoder after which it learns', low=0, high=1)
     critic_heard: float = option(0.6, 'share after which the autoencoder hears of it', low=0, high=1)
+    latent_widths: tuple = option((24, 48), 'channels of the denoiser of latents at each resolution', low=1)
+    latent_attention: tuple = option((False, True), 'whether each of its resolutions attends')
+    latent_steps: int = option(6000, 'its training steps', low=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(Coding, experiment.Config):
+    """The flags of latent diffusion beside a denoiser of pixels, whichever the autoencoder."""
+
+    data: str = option('phantom', "'phantom', 'brain' or '<layout>:<folder>', such as nifti:scans")
+    dims: int = option(2, '2: slices, 3: volumes', low=2, high=3)
+    size: int = option(64, 'pixels along each axis of an image; 0 takes what the files need', low=0)
+    spacing: float = option(3.0, 'mm between pixels of the virtual brains', low=0.5)
+    contrast: str = option('T1', 'of what is made', choices=('T1', 'T2', 'PD'))
+    subjects: int = option(1000, 'subjects to train on, where the data are made', low=1)
+    held_out: int = option(600, 'subjects to validate on and as many to test on, where the data are made', low=1)
     widths: tuple = option((40, 64, 80), 'channels of the denoiser of pixels at each resolution', low=1)
     attention: tuple = option((False, False, True), 'whether each of its resolutions attends')
     patch: int = option(2, 'pixels of a patch folded into channels at its stem', low=1)
     steps: int = option(2000, 'its training steps', low=1)
-    latent_widths: tuple = option((24, 48), 'channels of the denoiser of latents at each resolution', low=1)
-    latent_attention: tuple = option((False, True), 'whether each of its resolutions attends')
-    latent_steps: int = option(6000, 'its training steps', low=1)
     blocks: int = option(1, 'residual blocks of both denoisers per resolution', low=1)
     batch: int = option(16, 'examples per step', low=1)
     rate: float = option(1e-3, 'learning rate of both denoisers after warm-up, before its decay to 0', low=0)

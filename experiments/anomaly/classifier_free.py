@@ -1,0 +1,110 @@
+"""Encoding without a class, then decoding guided to the healthy one by the denoiser itself, which was told which slices show a lesion.
+
+    python experiments/anomaly/classifier_free.py                    phantoms, half of them with a lesion
+    python experiments/anomaly/classifier_free.py --data=brain       virtual brains
+    python experiments/anomaly/classifier_free.py --preset=smoke
+
+The class is one more token that pixels attend to. Beside it stand decoding with weight 1, which does not exaggerate, and without dynamic
+normalisation. Depth and weight are chosen on validation patients. Sanchez et al., "What is healthy? Generative counterfactual diffusion for lesion
+localization", DGM4MICCAI 2022.
+"""
+
+import itertools
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxdiff import experiment, grids, model
+from jaxdiff.experiment import Bar, option
+from jaxdiff.plans import Plan
+from jaxdiff.studies import detecting, healthy
+from jaxdiff.studies.cohorts import Cohort, cases, scans
+from jaxdiff.studies.detecting import OWN, Detectors
+from jaxdiff.studies.healthy import Models, Parts
+from jaxdiff.tasks.anomaly import classifier_free
+from jaxdiff.types import Array, Example, Key
+
+CLASSES = 2
+HEALTHY, NONE = np.array([[1.0, 0.0]], np.float32), np.full((1, CLASSES), np.nan, np.float32)  # the token
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(healthy.Config):
+    weights: tuple = option((1.5, 3.0, 5.0), 'of guidance, to choose from', low=1)
+    encode: int = option(30, 'steps of encoding, and as many of decoding', low=1)
+    quantile: float = option(0.99, 'of the size of a denoised image, by which it is divided where that exceeds 1', low=0.5, high=1)
+
+
+PRESETS = healthy.presets(
+    smoke={'weights': (3.0,), 'encode': 2}, gpu={'encode': 100}, paper={'encode': 75, 'depths': (0.75,), 'weights': (3.0,)}
+)
+BARS = (
+    Bar('ap_over_linear', '>=', 0.05),
+    Bar('inversion', '<=', 0.02),  # images are -1 to 1 here
+    Bar('healthy_to_ill_at_weight_1', '<=', 0.333),
+)
+
+
+def tell(key: Key, example: Example) -> dict[str, Array]:
+    """The class as a token, left out three times in ten."""
+    token = jax.nn.one_hot(example['label'], CLASSES)[None]
+    return {'tokens': jnp.where(jax.random.bernoulli(key, 0.3), jnp.nan, token)}
+
+
+def plan(config: Config, cohort: Cohort) -> tuple[Plan, ...]:
+    """The denoiser that is told the class."""
+    return (healthy.denoiser('told', config, cohort, source=cohort.train, condition=tell, tokens=CLASSES),)
+
+
+def detectors(config: Config, models: Models, cohort: Cohort) -> Detectors:
+    """Guided decoding; weight 1, no dynamic normalisation, and an untrained network."""
+    trained = models['told']
+    path = model.make_path(trained.path)
+
+    def find(quantile: float | None, name: str):
+        def restore(shared, key, image):
+            params, (times, weight) = shared
+            told = lambda token: model.denoiser(trained._replace(params=params), tokens=token)
+            return classifier_free.restore(image, told, HEALTHY, NONE, path=path, times=times, weight=weight, quantile=quantile)
+
+        return detecting.found_by(restore, name=name)
+
+    walk, plain = find(config.quantile, 'encoding and decoding'), find(None, 'without dynamic normalisation')
+    grid = lambda depth: grids.uniform(path, config.encode, start=depth, last=0.01)
+    way = lambda key, images, each: walk(trained.params, key, images, grid(each[0]), np.float32(each[1]))
+    depth, weight = healthy.chosen(config, cohort, way, tuple(itertools.product(config.depths, config.weights)))
+    fresh = model.init(trained, jax.random.key(config.seed))
+    seen = way(jax.random.key(config.seed), scans(cases(cohort.validation)), (depth, weight))
+    return Detectors(
+        own=lambda key, images: way(key, images, (depth, weight)),
+        beside={
+            'weight 1': lambda key, images: way(key, images, (depth, 1.0)),
+            'no dynamic normalisation': lambda key, images: plain(trained.params, key, images, grid(depth), np.float32(weight)),
+        },
+        controls={'untrained': lambda key, images: walk(fresh, key, images, grid(depth), np.float32(weight))},
+        chosen={'depth': depth, 'weight': weight, 'inversion': float(np.asarray(seen.inversion).mean())},
+    )
+
+
+def derive(table: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
+    """How far it is above weight 1, and how much weight 1 changes healthy slices for what it changes ill ones."""
+    found = {'ap_over_weight_1': table[OWN]['ap'] - table['weight 1']['ap']}
+    if 'healthy_to_ill' in table['weight 1']:
+        found['healthy_to_ill_at_weight_1'] = table['weight 1']['healthy_to_ill']
+    return found
+
+
+PARTS = Parts(plan, detectors, derive, labelled=True)
+
+
+def run(config: Config) -> dict[str, Any]:
+    """Train, judge and write the workdir; returns what result.json holds."""
+    return healthy.run('anomaly/classifier_free', config, PARTS, BARS)
+
+
+if __name__ == '__main__':
+    experiment.main(Config, PRESETS, run)
