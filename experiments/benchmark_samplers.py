@@ -33,7 +33,9 @@ PEERS = ('diffusers', 'monai')
 class Config(experiment.Config):
     data: str = option('keys', 'arrays made from random keys: speed does not depend on what they hold', choices=('keys',))
     suite: str = option(
-        'samplers', 'what is measured', choices=('samplers', 'networks', 'accuracy', 'compilation', 'memory', 'sharding', 'volumes')
+        'samplers',
+        'what is measured',
+        choices=('samplers', 'networks', 'accuracy', 'compilation', 'memory', 'sharding', 'volumes', 'reconstruction'),
     )
     shapes: tuple = option((), 'of images, such as 64x64 or 32x32x32; samplers: every solver walks the first, one solver the others')
     solvers: tuple = option((), 'all of them, by default')
@@ -79,6 +81,14 @@ FLAGS: dict[str, Callable[[Config], dict[str, Any]]] = {  # arguments of a suite
     'sharding': lambda config: {'rounds': config.rounds, 'seed': config.seed},
     'volumes': lambda config: {'evaluations': config.rounds, 'seed': config.seed},
     'memory': lambda config: {'widths': whole(config, 'widths'), 'runs': config.rounds},
+    'reconstruction': lambda config: {
+        'size': first_size(config),
+        'steps': (*whole(config, 'steps'), 0)[0],
+        'counts': whole(config, 'batches'),
+        'widths': whole(config, 'widths'),
+        'rounds': config.rounds,
+        'seed': config.seed,
+    },
 }
 TINY = {'name': 'unet', 'channels': 1, 'widths': [4], 'blocks': 0, 'attention': [], 'groups': 2}
 PRESETS_OF: dict[str, dict[str, Callable[[ModuleType], dict[str, Any]]]] = {  # what presets change of the suite, given its module
@@ -119,6 +129,7 @@ PRESETS_OF: dict[str, dict[str, Callable[[ModuleType], dict[str, Any]]]] = {  # 
             **dict(widths=(4,), real=32, real_tile=8, real_overlap=2, real_widths=(4,)),
         )
     },
+    'reconstruction': {'smoke': lambda suite: dict(size=32, steps=2, counts=(1,), widths=(8, 8), rounds=1)},
     'memory': {'smoke': lambda suite: dict(cases=(suite.Case(2, 'sampling', 32, 8, (8,), (False,)),), sides=(), runs=1)},
 }
 

@@ -1,0 +1,94 @@
+"""Cold diffusion of k-space: frequencies are taken away one after another, without noise, and filled in again from what a restorer says.
+
+    python experiments/reconstruction/cold.py                        phantoms, random and Gaussian columns at 4x
+    python experiments/reconstruction/cold.py --preset=smoke
+
+Samples differ by the order in which frequencies are filled in. Beside them stand the restorer asked once, and the naive sampler, which forgets what
+was measured. Shen et al., "Learning to reconstruct accelerated MRI through k-space cold diffusion without noise", Scientific Reports 2024.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxdiff import experiment, model, plans, sampling
+from jaxdiff.data import loader
+from jaxdiff.data.datasets import Dataset
+from jaxdiff.experiment import Bar, option
+from jaxdiff.plans import Plan
+from jaxdiff.studies import judging, kspace, reconstructing
+from jaxdiff.studies.flags import schedule_of
+from jaxdiff.studies.judging import OWN, Models, Parts, Rows
+from jaxdiff.tasks.reconstruction import cold
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(kspace.Config):
+    walk: int = option(24, 'calls of the restorer', low=1)
+    levels: int = option(1000, 'shares of the way that it is taught', low=1)
+
+
+PRESETS = kspace.presets()
+
+
+def plan(config: Config, data: Dataset) -> tuple[Plan, ...]:
+    """The restorer, taught with the masks of the flags."""
+    bank = kspace.banked(config, data)
+
+    def spoil(key, x0):
+        pick, away = jax.random.split(key)
+        x, t = cold.pair(away, x0, kspace.pick_mask(pick, bank), config.levels)
+        return x, t, jnp.ones((1, 1, 1))
+
+    told = {'what': 'frequencies taken away', 'masks': config.masks, 'levels': config.levels}
+    blank = kspace.blank(config, data, kind='x0')
+    options = dict(told=told, power=1.0, augment=loader.flip, **schedule_of(config))
+    return (plans.restorer('restorer', blank, kspace.images(data.train), spoil, **options),)
+
+
+def rows(config: Config, models: Models, data: Dataset) -> Rows:
+    """The improved sampler, the naive one, one call, and an untrained restorer."""
+    trained = models['restorer']
+    times = jnp.linspace(1.0, 0.0, config.walk + 1)
+
+    def run(naive: bool):
+        def one(params, key, y, mask):
+            return cold.restore(key, y, mask, kspace.denoiser_of(trained, params), times=times, count=config.count, naive=naive).samples
+
+        mapped = sampling.mapper(one, size=8, name='naive' if naive else 'filling in')
+        return lambda params, key, at: mapped(params, sampling.keys(key, len(at.y)), at.y, at.mask)
+
+    def once(params, y, mask):
+        return cold.one_shot(y, mask, kspace.denoiser_of(trained, params))[None]
+
+    walk, naive, ask = run(False), run(True), sampling.mapper(once, size=32, name='asking once')
+    fresh = model.init(trained, jax.random.key(config.seed))
+    return Rows(
+        own=lambda mask: lambda key, at: walk(trained.params, key, at),
+        beside={
+            'one shot': lambda mask: lambda key, at: ask(trained.params, at.y, at.mask),
+            'naive': lambda mask: lambda key, at: naive(trained.params, key, at),
+        },
+        controls={'untrained': lambda mask: lambda key, at: walk(fresh, key, at)},
+    )
+
+
+def derive(table: Mapping[str, Mapping[str, float]], mask: str) -> dict[str, float]:
+    """How far it is above one call, and above the naive sampler."""
+    return {f'psnr_over_{name.replace(" ", "_")}': table[OWN]['psnr'] - table[name]['psnr'] for name in ('one shot', 'naive')}
+
+
+PARTS = Parts(plan, rows, nfe=lambda config: config.walk * config.count, derive=derive)
+
+
+def run(config: Config) -> dict[str, Any]:
+    """Train, judge and write the workdir; returns what result.json holds."""
+    bars = [Bar(f'{mask}_psnr_over_{name}', '>=', 0.0) for mask in config.masks for name in ('one_shot', 'naive')]
+    return reconstructing.run('reconstruction/cold', config, PARTS, (*judging.usual_bars(config), *bars))
+
+
+if __name__ == '__main__':
+    experiment.main(Config, PRESETS, run)

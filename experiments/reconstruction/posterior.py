@@ -1,0 +1,113 @@
+"""Posterior sampling by a denoiser that was told of no mask: DDS, DDNM and DPS.
+
+    python experiments/reconstruction/posterior.py                          phantoms, random and Gaussian columns at 4x
+    python experiments/reconstruction/posterior.py --masks=random8          another acceleration, the same denoiser
+    python experiments/reconstruction/posterior.py --data=fastmri:scans     .h5 files of fastMRI
+    python experiments/reconstruction/posterior.py --preset=smoke
+
+Beside the system, which is --way, stand the other two, the same walk without noise of its own, zero-filled images, total variation and a U-Net
+trained for as many steps. Chung et al., "Diffusion posterior sampling", ICLR 2023; Wang et al., "DDNM", ICLR 2023; Chung et al., "DDS", ICLR 2024.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxdiff import experiment, grids, model
+from jaxdiff.data.datasets import Dataset
+from jaxdiff.experiment import option
+from jaxdiff.plans import Plan
+from jaxdiff.studies import judging, kspace, reconstructing, solving
+from jaxdiff.studies.judging import OWN, Models, Parts, Rows
+from jaxdiff.studies.solving import Solve
+from jaxdiff.tasks.reconstruction import posterior
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(kspace.Config):
+    way: str = option('dds', 'the system, the other being a row', choices=('dds', 'ddnm'))
+    eta: float = option(0.85, 'share of the ancestral noise that a walk draws', low=0, high=1)
+    conjugate: int = option(5, 'conjugate gradients of each step of DDS', low=1)
+    dps_steps: int = option(200, 'steps of DPS, which draws one sample', low=1)
+    zetas: tuple = option((0.3, 1.0, 3.0), 'how far a step of DPS goes, to choose from', low=0)
+
+
+PRESETS = kspace.presets(smoke={'dps_steps': 2, 'zetas': (1.0,)})
+
+
+def plan(config: Config, data: Dataset) -> tuple[Plan, ...]:
+    """The denoiser of complex images."""
+    return (kspace.prior(config, data),)
+
+
+def rows(config: Config, models: Models, data: Dataset) -> Rows:
+    """Three ways, the system without noise of its own, and an untrained denoiser."""
+    trained = models['prior']
+    path, shape = model.make_path(trained.path), tuple(trained.card['shape'])
+    times = grids.default(path, config.walk)
+    common = dict(path=path, shape=shape)
+    ways = {
+        'dds': lambda key, y, operator, denoise, eta: posterior.dds(
+            key, y, operator, denoise, times=times, eta=eta, steps=config.conjugate, count=config.count, **common
+        ),
+        'ddnm': lambda key, y, operator, denoise, eta: posterior.ddnm(
+            key, y, operator, denoise, times=times, eta=eta, count=config.count, **common
+        ),
+    }  # fmt: skip
+    run = {name: solving.sampler(trained, way, name=name.upper()) for name, way in ways.items()}
+    fresh, (other,) = model.init(trained, jax.random.key(config.seed)), set(ways) - {config.way}
+    of = lambda name, params, eta: lambda mask: lambda key, at: run[name](params, key, at, np.float32(eta))
+    return Rows(
+        own=of(config.way, trained.params, config.eta),
+        beside={
+            other.upper(): of(other, trained.params, config.eta),
+            f'{config.way.upper()}, eta 0': of(config.way, trained.params, 0.0),
+            'DPS': descending(config, models, data),
+        },
+        controls={'untrained': of(config.way, fresh, config.eta)},
+    )
+
+
+def descending(config: Config, models: Models, data: Dataset) -> Callable[[str], Solve]:
+    """DPS, of each mask with the step that is best on validation slices."""
+    trained = models['prior']
+    path, bench = model.make_path(trained.path), solving.Bench(config, data)
+    times, chosen = grids.default(path, config.dps_steps), {}
+
+    def draw(key, y, operator, denoise, zeta):
+        return posterior.dps(key, y, operator, denoise, path=path, times=times, shape=tuple(trained.card['shape']), zeta=zeta, count=1)
+
+    run = solving.sampler(trained, draw, name='DPS')
+    walk = lambda key, at, zeta: run(trained.params, key, at, np.float32(zeta))
+
+    def make(mask: str) -> Solve:
+        if mask not in chosen:
+            chosen[mask] = solving.best(config.zetas, walk, bench.tuning(mask), jax.random.key(config.seed))
+        return lambda key, at: walk(key, at, chosen[mask])
+
+    return make
+
+
+def derive(table: Mapping[str, Mapping[str, float]], mask: str) -> dict[str, float]:
+    """What its noise is worth, and how far it is above the U-Net."""
+    own = table[OWN]
+    still = next(row for name, row in table.items() if name.endswith('eta 0'))
+    return {
+        'psnr_over_eta_0': own['psnr'] - still['psnr'],
+        'psnr_of_mean_over_unet': own.get('psnr_of_mean', own['psnr']) - table['U-Net']['psnr'],
+    }
+
+
+PARTS = Parts(plan, rows, nfe=lambda config: config.walk * config.count, derive=derive)
+
+
+def run(config: Config) -> dict[str, Any]:
+    """Train, judge and write the workdir; returns what result.json holds."""
+    return reconstructing.run('reconstruction/posterior', config, PARTS, judging.usual_bars(config))
+
+
+if __name__ == '__main__':
+    experiment.main(Config, PRESETS, run)

@@ -1,0 +1,88 @@
+"""Score-MRI: a denoiser of real images for each part of a complex one, walked by predictor and corrector with what was measured put in.
+
+    python experiments/reconstruction/score_mri.py                        phantoms, random and Gaussian columns at 4x
+    python experiments/reconstruction/score_mri.py --coils=4              several coils, whose sensitivities are known
+    python experiments/reconstruction/score_mri.py --preset=smoke
+
+Beside it stand the predictor alone, and half as many steps. Chung and Ye, "Score-based diffusion models for accelerated MRI", Medical Image
+Analysis 2022.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+
+from jaxdiff import experiment, grids, model, plans
+from jaxdiff.data import loader
+from jaxdiff.data.datasets import Dataset
+from jaxdiff.experiment import Bar, option
+from jaxdiff.plans import Plan
+from jaxdiff.studies import judging, kspace, reconstructing, solving
+from jaxdiff.studies.flags import schedule_of
+from jaxdiff.studies.judging import OWN, Models, Parts, Rows
+from jaxdiff.tasks.reconstruction import score_mri
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(kspace.Config):
+    walk: int = option(100, 'predictions, each after a correction', low=2)
+    patients: int = option(12, 'slices to judge by, anew for each seed', low=1)
+    largest: float = option(30.0, 'sigma at the end of the path', low=1)
+    spread: float = option(0.35, 'standard deviation of the parts of an image', low=0.01)
+    snr: float = option(0.16, 'of the corrector', low=0.01)
+
+
+PRESETS = kspace.presets(paper={'largest': 378.0, 'walk': 2000})
+
+
+def plan(config: Config, data: Dataset) -> tuple[Plan, ...]:
+    """The denoiser of real and imaginary parts, along a variance-exploding path."""
+    path = {'name': 've', 'sigma_max': config.largest, 'data_std': config.spread}
+    blank = kspace.blank(config, data, kind='edm', path=path, channels=1)
+    return (plans.denoiser('parts', blank, kspace.parts(data.train), augment=loader.flip, **schedule_of(config)),)
+
+
+def rows(config: Config, models: Models, data: Dataset) -> Rows:
+    """Predictor and corrector, the predictor alone, half the steps, and an untrained denoiser."""
+    trained = models['parts']
+    path, shape = model.make_path(trained.path), (*trained.card['shape'][:-1], 2)
+
+    def walking(steps: int, corrections: int, name: str):
+        times = grids.uniform(path, steps)
+
+        def draw(key, y, operator, denoise):
+            return score_mri.reconstruct(
+                key, y, operator, score_mri.by_parts(denoise), path=path, times=times, shape=shape, snr=config.snr,
+                corrections=corrections, count=config.count,
+            )  # fmt: skip
+
+        return solving.sampler(trained, draw, name=name)
+
+    run = walking(config.walk, 1, 'predictor and corrector')
+    others = {'no corrector': walking(config.walk, 0, 'predictor'), 'half the steps': walking(config.walk // 2, 1, 'half the steps')}
+    fresh = model.init(trained, jax.random.key(config.seed))
+    return Rows(
+        own=lambda mask: lambda key, at: run(trained.params, key, at),
+        beside={name: lambda mask, each=each: lambda key, at: each(trained.params, key, at) for name, each in others.items()},
+        controls={'untrained': lambda mask: lambda key, at: run(fresh, key, at)},
+    )
+
+
+def derive(table: Mapping[str, Mapping[str, float]], mask: str) -> dict[str, float]:
+    """What the corrector is worth."""
+    return {'psnr_over_no_corrector': table[OWN]['psnr'] - table['no corrector']['psnr']}
+
+
+PARTS = Parts(plan, rows, nfe=lambda config: 4 * config.walk * config.count, derive=derive)
+
+
+def run(config: Config) -> dict[str, Any]:
+    """Train, judge and write the workdir; returns what result.json holds."""
+    bars = [Bar(f'{mask}_psnr_over_no_corrector', '>=', 0.0) for mask in config.masks]
+    return reconstructing.run('reconstruction/score_mri', config, PARTS, (*judging.usual_bars(config), *bars))
+
+
+if __name__ == '__main__':
+    experiment.main(Config, PRESETS, run)

@@ -1,0 +1,78 @@
+"""Reconstructions judged at toy size: what is measured, what is scored, and who stands beside whom."""
+
+import jax
+import numpy as np
+import pytest
+
+from jaxdiff.experiment import configure
+from jaxdiff.studies import judging, kspace, solving
+from jaxdiff.studies.judging import OWN, Parts, Rows
+from jaxdiff.studies.solving import Bench
+from jaxdiff.types import UserError
+
+FLAGS = dict(preset='smoke', size=32, subjects=4, tuning=4, patients=3, evaluations=2, masks=('random4', 'gaussian4'))
+KEY = jax.random.key(0)
+
+
+def configured(**more):
+    return configure(kspace.Config, kspace.presets(), **{**FLAGS, **more})
+
+
+@pytest.fixture(scope='module')
+def bench():
+    config = configured(noise=0.0)
+    return Bench(config, kspace.open_data(config))
+
+
+def test_what_is_measured_follows_from_the_place(bench):
+    first, again = bench.test('random4', 0), kspace.measure(bench.data.test, np.array([2, 0]), 'random4')
+    np.testing.assert_array_equal(first.y[[2, 0]], again.y)
+    np.testing.assert_array_equal(first.mask[[2, 0]], again.mask)
+    assert first.sensitivities is None and (first.y[~np.broadcast_to(first.mask, first.y.shape)] == 0).all()
+    assert not np.array_equal(first.mask[0], first.mask[1]) and not np.array_equal(first.truth, bench.test('random4', 1).truth)
+    assert judging.residual(first, first.truth) < 1e-6  # without noise the truth explains it
+
+
+@pytest.mark.parametrize('coils', [1, 3])
+def test_the_truth_explains_what_coils_measure(coils):
+    config = configured(noise=0.0, coils=coils)
+    at = Bench(config, kspace.open_data(config)).test('gaussian4', 0)
+    assert at.y.shape == (3, 32, 32, 2 * coils) and (at.sensitivities is None) == (coils == 1)
+    assert judging.residual(at, at.truth) < 1e-6
+    filled = solving.zero_filled()(KEY, at)
+    assert filled.shape == (3, 1, 32, 32, 2) and 0 < judging.score(at, filled)['psnr'] < 40
+
+
+def test_noise_has_the_strength_asked_for():
+    config = configured(noise=0.02)
+    at = Bench(config, kspace.open_data(config)).test('random4', 0)
+    away = judging.residual(at, at.truth) * np.linalg.norm(at.y.reshape(3, -1), axis=1)
+    expected = 0.02 * np.sqrt(at.mask.sum((1, 2, 3)))
+    assert np.max(away) == pytest.approx(np.max(expected), rel=0.5)
+
+
+def test_rows_stand_beside_each_other_and_bars_are_about_them(bench):
+    config = bench.config
+    rng = np.random.default_rng(0)
+    near = lambda size: (
+        lambda mask: lambda key, at: at.truth[:, None] + size * rng.standard_normal((len(at.y), 4, 32, 32, 2)).astype(np.float32)
+    )
+    fill, smooth = solving.zero_filled(), solving.smoothest()
+    beside = {'zero-filled': lambda mask: fill, 'TV': lambda mask: lambda key, at: smooth(key, at, 0.01)}
+    parts = Parts(None, None, None, derive=lambda table, mask: {'twice': 2 * table[OWN]['psnr']})
+    seen = judging.judge(config, bench, Rows(near(0.05), beside, {'far': near(0.5)}), config.seed, parts)
+    for mask in config.masks:
+        own = lambda name, mask=mask: seen.metrics[f'{mask}_{name}']
+        assert own('psnr') > 20 and own('twice') == 2 * own('psnr') and own('gain_of_mean') > 3
+        assert own('psnr_over_TV') == pytest.approx(own('psnr') - seen.baselines['TV'][f'{mask}_psnr'])
+        assert 0.7 < own('coverage_80') < 0.9 and own('calibration_factor') > 0
+        assert set(seen.controls['far']) >= {f'{mask}_psnr_over_TV', f'{mask}_ssim_over_TV'}
+        assert f'{mask}_residual' not in seen.controls['far'] and seen.controls['far'][f'{mask}_psnr_over_TV'] < 4
+    told = {bar.name for bar in judging.usual_bars(config)}
+    assert told <= set(seen.metrics)
+
+
+def test_unknown_masks_and_data_are_refused():
+    for flags, words in (({'masks': ('spiral4',)}, '--masks=spiral4'), ({'data': 'fastmri:'}, "choose 'phantom'")):
+        with pytest.raises(UserError, match=words):
+            kspace.open_data(configured(**flags))
