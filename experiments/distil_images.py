@@ -38,10 +38,10 @@ class Config(flags.Training):
     grid: int = option(64, 'steps of the teacher, a power of two', low=2)
     last: int = option(4, 'steps of the last student, a power of two', low=1)
     halving: int = option(
-        400, 'training steps of each halving down to 16 steps; each after it takes twice as many as the one before', low=1
+        800, 'training steps of each halving down to 16 steps; each after it takes twice as many as the one before', low=1
     )
     direct: int = option(1000, 'training steps of the consistency model', low=1)
-    student_rate: float = option(5e-4, 'learning rate of students after warm-up, before its decay to 0', low=0)
+    student_rate: float = option(2e-4, 'learning rate of students after warm-up, before its decay to 0', low=0)
 
 
 _SMOKE = {'grid': 4, 'last': 2, 'halving': 2, 'direct': 2}
