@@ -5,12 +5,14 @@
     python experiments/reconstruction/posterior.py --data=fastmri:scans     .h5 files of fastMRI
     python experiments/reconstruction/posterior.py --preset=smoke
 
-Beside the system, which is --way, stand the other two, the same walk without noise of its own, zero-filled images, total variation and a U-Net
-trained for as many steps. Chung et al., "Diffusion posterior sampling", ICLR 2023; Wang et al., "DDNM", ICLR 2023; Chung et al., "DDS", ICLR 2024.
+Beside the system, which is --way, stand the other two, the same walk without noise of its own and with that of the ancestral step, zero-filled
+images, total variation and a U-Net trained for as many steps. Chung et al., "Diffusion posterior sampling", ICLR 2023; Wang et al., "DDNM", ICLR
+2023; Chung et al., "DDS", ICLR 2024.
 """
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import jax
@@ -29,7 +31,7 @@ from jaxdiff.tasks.reconstruction import posterior
 @dataclass(frozen=True, kw_only=True)
 class Config(kspace.Config):
     way: str = option('dds', 'the system, the other being a row', choices=('dds', 'ddnm'))
-    eta: float = option(0.85, 'share of the ancestral noise that a walk draws', low=0, high=1)
+    eta: float = option(0.85, 'how much of the noise of a step is fresh', low=0, high=1)
     conjugate: int = option(5, 'conjugate gradients of each step of DDS', low=1)
     dps_steps: int = option(200, 'steps of DPS, which draws one sample', low=1)
     zetas: tuple = option((0.3, 1.0, 3.0), 'how far a step of DPS goes, to choose from', low=0)
@@ -44,27 +46,30 @@ def plan(config: Config, data: Dataset) -> tuple[Plan, ...]:
 
 
 def rows(config: Config, models: Models, data: Dataset) -> Rows:
-    """Three ways, the system without noise of its own, and an untrained denoiser."""
+    """Three ways, the system without noise of its own and with that of the ancestral step, and an untrained denoiser."""
     trained = models['prior']
     path, shape = model.make_path(trained.path), tuple(trained.card['shape'])
     times = grids.default(path, config.walk)
     common = dict(path=path, shape=shape)
     ways = {
-        'dds': lambda key, y, operator, denoise, eta: posterior.dds(
-            key, y, operator, denoise, times=times, eta=eta, steps=config.conjugate, count=config.count, **common
-        ),
-        'ddnm': lambda key, y, operator, denoise, eta: posterior.ddnm(
-            key, y, operator, denoise, times=times, eta=eta, count=config.count, **common
-        ),
-    }  # fmt: skip
-    run = {name: solving.sampler(trained, way, name=name.upper()) for name, way in ways.items()}
-    fresh, (other,) = model.init(trained, jax.random.key(config.seed)), set(ways) - {config.way}
+        'dds': partial(posterior.dds, steps=config.conjugate),
+        'ddnm': posterior.ddnm,
+    }
+    ways['ancestral'] = partial(ways[config.way], ancestral=True)
+
+    def sampler(name: str, way: Callable[..., Any]):
+        draw = lambda key, y, operator, denoise, eta: way(key, y, operator, denoise, times=times, eta=eta, count=config.count, **common)
+        return solving.sampler(trained, draw, name=name)
+
+    run = {name: sampler(name.upper(), way) for name, way in ways.items()}
+    fresh, (other,) = model.init(trained, jax.random.key(config.seed)), set(ways) - {config.way, 'ancestral'}
     of = lambda name, params, eta: lambda mask: lambda key, at: run[name](params, key, at, np.float32(eta))
     return Rows(
         own=of(config.way, trained.params, config.eta),
         beside={
             other.upper(): of(other, trained.params, config.eta),
             f'{config.way.upper()}, eta 0': of(config.way, trained.params, 0.0),
+            f'{config.way.upper()}, ancestral noise': of('ancestral', trained.params, config.eta),
             'DPS': descending(config, models, data),
         },
         controls={'untrained': of(config.way, fresh, config.eta)},

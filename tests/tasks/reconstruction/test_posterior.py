@@ -47,13 +47,15 @@ def test_independent_elements_are_drawn_exactly_where_nothing_was_measured():
     """Elements that tell nothing of each other: the posterior is the prior where y says nothing, and the answer elsewhere."""
     prior, known = related(0.0), operators.pixels(MASK)
     truth, y = measure(prior, known)
-    found = drawn(ddnm, prior, known, y, count=2000, eta=1.0)
+    found = drawn(ddnm, prior, known, y, count=2000, eta=1.0, ancestral=True)
     np.testing.assert_allclose(np.asarray(found.mean)[MASK[:, 0, 0] > 0], np.asarray(truth)[MASK[:, 0, 0] > 0], atol=1e-5)
     np.testing.assert_allclose(np.asarray(found.mean)[MASK[:, 0, 0] == 0], 0.2, atol=0.1)
     np.testing.assert_allclose(np.asarray(found.deviation)[MASK[:, 0, 0] == 0], 1.0, atol=0.1)
 
 
-@pytest.mark.parametrize(('way', 'share'), [(partial(ddnm, eta=1.0), 0.6), (partial(dds, eta=1.0), 0.6), (partial(dps, zeta=0.3), 0.25)])
+@pytest.mark.parametrize(
+    ('way', 'share'), [(ddnm, 0.6), (dds, 0.6), (partial(dds, eta=1.0, ancestral=True), 0.6), (partial(dps, zeta=0.3), 0.25)]
+)
 def test_what_was_not_measured_follows_what_was(way, share):
     """All three are approximations: x0_hat stands for x0. Of the way from the prior's mean to the posterior's they leave this share at most."""
     prior, known = related(1.0), operators.pixels(MASK)
@@ -65,10 +67,25 @@ def test_what_was_not_measured_follows_what_was(way, share):
     assert np.linalg.norm((found - mean)[~measured]) <= share * np.linalg.norm((0.2 - mean)[~measured])
 
 
+@pytest.mark.parametrize('eta', [0.0, 0.85, 1.0])
+def test_as_published_the_variance_of_independent_elements_follows_its_law(eta):
+    """What is not measured has x0_hat = alpha x and eps_hat = sigma x, so that each step multiplies and adds: the variance is a recursion."""
+    prior, times = exact.mixture([1.0], np.zeros((1, 16)), np.eye(16)[None]), grids.default(PATH, 60)
+    alpha, sigma = np.asarray(PATH.alpha(times), np.float64), np.asarray(PATH.sigma(times), np.float64)
+    variance = 1.0
+    for t, s in zip(range(60), range(1, 61), strict=True):
+        variance *= (alpha[s] * alpha[t] + np.sqrt(1 - eta**2) * sigma[s] * sigma[t]) ** 2
+        variance += (eta * sigma[s]) ** 2
+    known = operators.pixels(MASK)
+    found = drawn(ddnm, prior, known, known.forward(jnp.zeros(SHAPE)), count=2000, eta=eta)
+    unseen = np.asarray(found.samples)[:, MASK[:, 0, 0] == 0]
+    np.testing.assert_allclose(np.square(unseen).mean(), variance, rtol=0.03)
+
+
 def test_noise_leaves_measured_elements_in_doubt():
     prior, known = related(0.0), operators.pixels(MASK)
     _, y = measure(prior, known)
-    noisy, clean = (drawn(dds, prior, known, y, count=500, noise=noise, eta=1.0) for noise in (0.5, 0.0))
+    noisy, clean = (drawn(dds, prior, known, y, count=500, noise=noise, eta=1.0, ancestral=True) for noise in (0.5, 0.0))
     seen = MASK[:, 0, 0] > 0
     assert np.asarray(clean.deviation)[seen].max() < 1e-3 < 0.1 < np.asarray(noisy.deviation)[seen].min()
     assert np.asarray(noisy.deviation)[seen].max() < np.asarray(noisy.deviation)[~seen].min()
