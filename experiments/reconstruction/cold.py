@@ -3,8 +3,9 @@
     python experiments/reconstruction/cold.py                        phantoms, random and Gaussian columns at 4x
     python experiments/reconstruction/cold.py --preset=smoke
 
-Samples differ by the order in which frequencies are filled in. Beside them stand the restorer asked once, and the naive sampler, which forgets what
-was measured. Shen et al., "Learning to reconstruct accelerated MRI through k-space cold diffusion without noise", Scientific Reports 2024.
+Samples differ by the order in which frequencies are filled in. Beside them stand walks of fewer calls, the restorer asked once, and the naive
+sampler, which forgets what was measured. Shen et al., "Learning to reconstruct accelerated MRI through k-space cold diffusion without noise",
+Scientific Reports 2024.
 """
 
 from collections.abc import Mapping
@@ -32,6 +33,7 @@ class Config(kspace.Config):
 
 
 PRESETS = kspace.presets()
+FEWER = (1, 4)  # a walk of one call is one shot with what was measured put back
 
 
 def plan(config: Config, data: Dataset) -> tuple[Plan, ...]:
@@ -50,27 +52,36 @@ def plan(config: Config, data: Dataset) -> tuple[Plan, ...]:
 
 
 def rows(config: Config, models: Models, data: Dataset) -> Rows:
-    """The improved sampler, the naive one, one call, and an untrained restorer."""
+    """The improved sampler, also in fewer calls, the naive one, one call as it is, and an untrained restorer."""
     trained = models['restorer']
-    times = jnp.linspace(1.0, 0.0, config.walk + 1)
 
-    def run(naive: bool):
+    def run(calls: int, naive: bool = False):
+        times = jnp.linspace(1.0, 0.0, calls + 1)
+        count = config.count if calls > 1 else 1
+
         def one(params, key, y, mask):
-            return cold.restore(key, y, mask, kspace.denoiser_of(trained, params), times=times, count=config.count, naive=naive).samples
+            return cold.restore(key, y, mask, kspace.denoiser_of(trained, params), times=times, count=count, naive=naive).samples
 
-        mapped = sampling.mapper(one, size=8, name='naive' if naive else 'filling in')
+        mapped = sampling.mapper(one, size=8, name=f'{"naive" if naive else "filling in"}, {calls} calls')
         return lambda params, key, at: mapped(params, sampling.keys(key, len(at.y)), at.y, at.mask)
 
     def once(params, y, mask):
         return cold.one_shot(y, mask, kspace.denoiser_of(trained, params))[None]
 
-    walk, naive, ask = run(False), run(True), sampling.mapper(once, size=32, name='asking once')
+    walk, naive, ask = run(config.walk), run(config.walk, naive=True), sampling.mapper(once, size=32, name='asking once')
+    fewer = {calls: run(calls) for calls in FEWER if calls < config.walk}
     fresh = model.init(trained, jax.random.key(config.seed))
     return Rows(
         own=lambda mask: lambda key, at: walk(trained.params, key, at),
         beside={
             'one shot': lambda mask: lambda key, at: ask(trained.params, at.y, at.mask),
             'naive': lambda mask: lambda key, at: naive(trained.params, key, at),
+            **{
+                'one call, made consistent' if calls == 1 else f'{calls} calls': lambda mask, walk=walk: (
+                    lambda key, at: walk(trained.params, key, at)
+                )
+                for calls, walk in fewer.items()
+            },
         },
         controls={'untrained': lambda mask: lambda key, at: walk(fresh, key, at)},
     )
