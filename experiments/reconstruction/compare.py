@@ -19,7 +19,6 @@ from jaxdiff.experiment import Bar, Evaluation, option
 from jaxdiff.plans import Later, Plan
 from jaxdiff.studies import judging, kspace, solving
 from jaxdiff.studies.judging import Models, Parts, Rows
-from jaxdiff.studies.kspace import Measured
 from jaxdiff.studies.siblings import known, renamed, systems
 from jaxdiff.studies.solving import Bench, Solve, magnitude
 from jaxdiff.workdir import Workdir
@@ -70,7 +69,8 @@ def run(config: Config) -> dict[str, Any]:
     def show(config: Config, models: Models, data: Dataset, folder: Workdir) -> list[report.Section]:
         return [pictures(config, *made(models, data), folder)]
 
-    bars = [Bar(f'{mask}_systems_4_dB_over_TV', '>=', float(len(config.systems))) for mask in config.masks if mask.endswith('4')]
+    base = 'TV' if kspace.coils_of(config) == 1 else 'zero-filled'
+    bars = [Bar(f'{mask}_systems_4_dB_over_{base}', '>=', float(len(config.systems))) for mask in config.masks if mask.endswith('4')]
     return study.run(
         'reconstruction/compare', config, open_data=kspace.open_data, plan=plan, evaluate=evaluate, show=show,
         bars=bars if config.preset in ('cpu', 'gpu') else (), evaluations=config.evaluations, save_every=config.save_every,
@@ -94,7 +94,7 @@ def pictures(config: Config, bench: Bench, rows: dict[str, Callable[[str], Solve
     """One slice under every mask by every row: the first sample, and where it is wrong."""
     key, lines, labels = jax.random.key(config.seed), [], []
     for mask in config.masks:
-        at = Measured(*(None if each is None else each[:1] for each in bench.test(mask, 0)))
+        at = bench.test(mask, 0).first(1)
         truth = magnitude(at.truth)[0]
         found = {name: magnitude(make(mask)(key, at))[0, 0] for name, make in rows.items()}
         lines += [[*found.values(), truth], [*(5 * np.abs(image - truth) for image in found.values()), None]]

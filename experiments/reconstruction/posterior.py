@@ -34,7 +34,7 @@ class Config(kspace.Config):
     eta: float = option(0.85, 'how much of the noise of a step is fresh', low=0, high=1)
     conjugate: int = option(5, 'conjugate gradients of each step of DDS', low=1)
     dps_steps: int = option(200, 'steps of DPS, which draws one sample', low=1)
-    zetas: tuple = option((0.3, 1.0, 3.0), 'how far a step of DPS goes, to choose from', low=0)
+    zetas: tuple = option((0.3, 1.0, 3.0, 10.0), 'how far a step of DPS goes, to choose from', low=0)
 
 
 PRESETS = kspace.presets(smoke={'dps_steps': 2, 'zetas': (1.0,)})

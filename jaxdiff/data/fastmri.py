@@ -43,6 +43,7 @@ class Header(NamedTuple):
     target: str | None  # the dataset to compare with
     largest: float | None  # of the target, over the volume
     acquisition: str
+    patient: str  # '' where the file does not say
 
 
 class Slice(NamedTuple):
@@ -82,7 +83,7 @@ def inspect(path: str | os.PathLike) -> Header:
         largest = file.attrs.get('max')
         return Header(
             str(path), kspace.shape[0], kspace.shape[1] if kspace.ndim == 4 else 1, tuple(shape), tuple(size), padding, mask, target,
-            None if largest is None else float(largest), str(file.attrs.get('acquisition', '')),
+            None if largest is None else float(largest), str(file.attrs.get('acquisition', '')), str(file.attrs.get('patient_id', '')),
         )  # fmt: skip
 
 
@@ -140,17 +141,33 @@ def source(folder: str | os.PathLike) -> Source:
 
 
 def sources(folder: str | os.PathLike, fractions: tuple[float, ...], seed: int = 0) -> tuple[Source, ...]:
-    """The same in parts of these fractions, whole files in each, see `source.divided`."""
+    """The same in parts of these fractions, patients in one of them, see `source.divided`: whole files where they do not name a patient.
+
+    To learn from and to judge by, so that UserError is raised for files that were measured in part, as those of test sets are."""
     headers = _headers(folder)
-    parts = divided([Path(header.name).name for header in headers], fractions, seed)
+    for header in headers:
+        if header.mask is not None and not header.mask[slice(*header.padding)].all():
+            raise UserError(
+                f'{header.name}: has a mask, so only part was measured: nothing can be learnt or judged by it; leave such files out'
+            )
+    parts = divided([header.patient or Path(header.name).name for header in headers], fractions, seed)
     return tuple(_slices(tuple(headers[place] for place in part)) for part in parts)
 
 
+def coils_of(folder: str | os.PathLike) -> int:
+    """Of the first .h5 file in a folder. Raises UserError for a folder without."""
+    return inspect(_paths(folder)[0]).coils
+
+
 def _headers(folder: str | os.PathLike) -> tuple[Header, ...]:
+    return tuple(map(inspect, _paths(folder)))
+
+
+def _paths(folder: str | os.PathLike) -> list[Path]:
     paths = sorted(path for path in Path(folder).glob('*.h5') if not path.name.startswith('.'))
     if not paths:
         raise UserError(f'{folder}: holds no file that ends in .h5: check the path after fastmri:')
-    return tuple(map(inspect, paths))
+    return paths
 
 
 def _slices(headers: tuple[Header, ...]) -> Source:

@@ -1,11 +1,12 @@
 """Folders of files as sources of examples.
 
-An index is the frames of the files, every header checked; files are split, never their slices, so that no subject is on both sides.
+An index is the frames of the files, every header checked; subjects are split, never their files or slices, so that nobody is on both sides.
 Reading a compressed file takes seconds and a training run asks for every example many times: each file is therefore prepared once
 and kept, uncompressed, under a name that is the digest of its content and of how it was prepared.
 """
 
 import os
+import re
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -50,14 +51,19 @@ def nifti(folder: str | os.PathLike) -> Index:
 
 
 def split(index: Index, fractions: Sequence[float], seed: int = 0) -> tuple[Index, ...]:
-    """Parts of an index in the given fractions, disjoint by file, at least one file each.
+    """Parts of an index in the given fractions, disjoint by subject, at least one subject each.
 
-    A file's place follows from the seed and its name, so that adding files moves few of the others.
+    A subject's place follows from the seed and its name, so that adding files moves few of the others.
 
     Raises:
       UserError: for fewer files than parts.
     """
-    return tuple(tuple(index[place] for place in part) for part in divided(_names(index), fractions, seed))
+    return tuple(tuple(index[place] for place in part) for part in divided(subjects(index), fractions, seed))
+
+
+def subjects(index: Index) -> list[str]:
+    """Who each file shows: the first 'sub-<label>' in its path below the folder that holds all, as BIDS has it, or else the file itself."""
+    return [match[0] if (match := re.search(r'(?<![^/_])sub-[A-Za-z0-9]+', name)) else name for name in _names(index)]
 
 
 def source(index: Index, pre: Preprocess, *, dtype: str = 'float32') -> Source:

@@ -95,7 +95,12 @@ def folders(
 ) -> tuple[Source, ...]:
     """The same in parts of these fractions, slices of one folder in one of them, see `source.divided`."""
     paths = _paths(folder)
-    parts = divided([path.parent.relative_to(folder).as_posix() for path in paths], fractions, seed)
+    volumes = [path.parent.relative_to(folder).as_posix() for path in paths]
+    if len(set(volumes)) < len(fractions):
+        raise UserError(
+            f'{folder}: holds slices of {len(set(volumes))} folders: give each volume a folder of its own, {len(fractions)} at least'
+        )
+    parts = divided(volumes, fractions, seed)
     return tuple(_arrays(Path(folder), [paths[place] for place in part], number, variance, strength) for part in parts)
 
 

@@ -1,13 +1,13 @@
 """Images to be reconstructed from part of their k-space: whom from, by which masks, and the networks that several systems share.
 
 Phantoms and virtual brains get a smooth phase and noise (`data.simulated`); files of fastMRI and folders of .npy bring their own. Networks see
-complex images as two real channels, largest magnitude 1. The mask and noise of an image depend on its place in the test set alone.
+complex images as two real channels, and learn from images of largest magnitude 1. What is measured is divided by the largest magnitude of its own
+zero-filled image, since nobody knows that of the complete one. The mask and noise of an image depend on its part of the split and its place there.
 """
 
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -76,12 +76,24 @@ class Measured(NamedTuple):
         mask: (n, X, Y, 1) bool.
         sensitivities: (n, X, Y, coils) complex64, or None of one coil.
         truth: (n, X, Y, 2) float32.
+        scale: (n,) float32, what both were divided by: the largest magnitude of the zero-filled image.
     """
 
     y: np.ndarray
     mask: np.ndarray
     sensitivities: np.ndarray | None
     truth: np.ndarray
+    scale: np.ndarray
+
+    def first(self, count: int) -> 'Measured':
+        """The first images."""
+        return Measured(*(None if each is None else each[:count] for each in self))
+
+
+def coils_of(config: Config) -> int:
+    """How many coils measure. Raises `UserError` as files of fastMRI do."""
+    name, _, where = config.data.partition(':')
+    return fastmri.coils_of(where) if name == 'fastmri' and where else config.coils
 
 
 def open_data(config: Config) -> Dataset:
@@ -94,15 +106,15 @@ def open_data(config: Config) -> Dataset:
         return _files(config, fastmri.sources(where, (0.7, 0.15, 0.15), config.seed))
     if name == 'arrays' and where:
         return _files(config, simulated.folders(where, (0.7, 0.15, 0.15), config.seed, variance=config.noise**2, number=config.coils))
-    measured = lambda images: simulated.of_images(images, number=config.coils, variance=config.noise**2)
+    measured = lambda images, part: simulated.of_images(images, seed=part, number=config.coils, variance=config.noise**2)
     if name == 'nifti' and where:
         parts, pre = _scans(config)
-        return _files(config, tuple(measured(patients.slices(part, pre)) for part in parts))
+        return _files(config, tuple(measured(patients.slices(each, pre), part) for part, each in enumerate(parts)))
     if config.data not in ('phantom', 'brain'):
         raise UserError(f"--data={config.data}: choose 'phantom', 'brain', 'fastmri:<folder>', 'arrays:<folder>' or 'nifti:<folder>'")
     whole = _phantoms(config) if config.data == 'phantom' else _brains(config)
     counts = ((0, config.subjects), (VALIDATION, config.tuning), (TEST, config.evaluations * config.patients))
-    return Dataset(*(measured(whole(first, count)) for first, count in counts), _complex(config.size, config.size))
+    return Dataset(*(measured(whole(*each), part) for part, each in enumerate(counts)), _complex(config.size, config.size))
 
 
 def _phantoms(config: Config) -> Callable[[int, int], Source]:
@@ -133,7 +145,7 @@ def _scans(config: Config) -> tuple[tuple[tuple[Patient, ...], ...], Preprocess]
     files = layouts.nifti(config.data.partition(':')[2])
     if files[0].channels > 1:
         raise UserError(f'{files[0].name}: has {files[0].channels} channels: give magnitudes of one')
-    index = [Patient(Path(frame.name).name, (frame.name,), None, 0) for frame in files]
+    index = [Patient(name, (frame.name,), None, 0) for name, frame in zip(layouts.subjects(files), files, strict=True)]
     parts = patients.split(index, (0.7, 0.15, 0.15), config.seed)
     return parts, patients.fit(parts[0], size=config.size)
 
@@ -145,7 +157,7 @@ def first_scan(config: Config) -> tuple[Patient, Preprocess, patients.Scan, Sour
     signal = scan.heads.any((1, 2, 3))
     chosen = scan.images[signal]
     source = Source(len(chosen), lambda n: {'image': chosen[n]}, {'scan': parts[2][0].name})
-    return parts[2][0], pre, scan, simulated.of_images(source, number=config.coils, variance=config.noise**2), signal
+    return parts[2][0], pre, scan, simulated.of_images(source, seed=2, number=config.coils, variance=config.noise**2), signal
 
 
 def sketch(config: Config) -> Dataset:
@@ -171,9 +183,10 @@ def measure(source: Source, places: np.ndarray, mask: str, *, seed: int = 0) -> 
         sensitivities = each.get('sensitivities')
         if several and sensitivities is None:
             sensitivities = coils.estimated(y, max(2, round(centre * shape[1])))
-        found.append((_channels(y), kept[..., None], sensitivities, each['image']))
-    y, kept, sensitivities, truth = zip(*found, strict=True)
-    return Measured(np.stack(y), np.stack(kept), None if sensitivities[0] is None else np.stack(sensitivities), np.stack(truth))
+        scale = coils.root_sum_of_squares(coils.inverse_transform(y)).max().astype(np.float32)
+        found.append((_channels(y) / scale, kept[..., None], sensitivities, each['image'] / scale, scale))
+    y, kept, sensitivities, *rest = zip(*found, strict=True)
+    return Measured(np.stack(y), np.stack(kept), None if sensitivities[0] is None else np.stack(sensitivities), *map(np.stack, rest))
 
 
 def _channels(z: np.ndarray) -> np.ndarray:

@@ -1,6 +1,7 @@
 """A reconstruction as an experiment: trained, judged, and delivered as pictures, as how far to trust a deviation, and as NIfTI files."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -27,11 +28,19 @@ def run(system: str, config: Config, parts: Parts, bars: Sequence[Bar]) -> dict[
     kept: dict[str, Any] = {}
 
     def made(models: Models, data: Dataset) -> tuple[Bench, Rows]:
-        if not kept:
-            kept['bench'] = Bench(config, data)
+        if 'rows' not in kept:
             own = parts.rows(config, models, data)
             kept['rows'] = own._replace(beside={**judging.usual(models, kept['bench']), **own.beside})
         return kept['bench'], kept['rows']
+
+    def opened(config: Config) -> Dataset:
+        data = kspace.open_data(config)
+        bench = kept['bench'] = Bench(config, data)
+        for mask in config.masks:  # before anything is trained, since a slice that cannot be measured is refused
+            bench.tuning(mask)
+            for turn in range(config.evaluations):
+                bench.test(mask, turn)
+        return data
 
     def evaluate(config: Config, models: Models, data: Dataset, seed: int) -> Evaluation:
         return judging.judge(config, *made(models, data), seed, parts)
@@ -41,7 +50,7 @@ def run(system: str, config: Config, parts: Parts, bars: Sequence[Bar]) -> dict[
         return pictures(config, *made(models, data), folder)
 
     return study.run(
-        system, config, open_data=kspace.open_data, plan=lambda config, data: (*parts.plan(config, data), kspace.unet(config, data)),
+        system, config, open_data=opened, plan=lambda config, data: (*parts.plan(config, data), kspace.unet(config, data)),
         evaluate=evaluate, show=show, bars=bars if config.preset in ('cpu', 'gpu') else (), evaluations=config.evaluations,
         save_every=config.save_every, nfe=parts.nfe(config), sketch=kspace.sketch, notes={'peak': PEAK},
         jobs=lambda config, todo: jobs(config, todo, parts.nfe(config)),
@@ -57,13 +66,13 @@ def jobs(config: Config, todo: Sequence[Plan], calls: int) -> tuple[bill.Job, ..
 def pictures(config: Config, bench: Bench, rows: Rows, folder: Workdir) -> list[report.Section]:
     """Slices under the first mask, and how wide intervals are for how much they hold."""
     mask, key = config.masks[0], jax.random.key(config.seed)
-    at = Measured(*(None if each is None else each[:3] for each in bench.test(mask, 0)))
+    at = bench.test(mask, 0).first(3)
     lines = {name: magnitude(make(mask)(key, at)[:, 0]) for name, make in rows.beside.items()}
     samples = rows.own(mask)(key, at)
     truth, mean = magnitude(at.truth), magnitude(samples.mean(1))
     lines |= {'one sample': magnitude(samples[:, 0]), 'mean': mean, 'truth': truth}
     if samples.shape[1] > 1:
-        lines |= {'deviation x 5': 5 * magnitude(samples).std(1)}
+        lines |= {'deviation x 5': 5 * magnitude(samples).std(1, ddof=1)}
     lines |= {'|error| x 5': 5 * np.abs(mean - truth)}
     figure = report.grid([list(images) for images in lines.values()], labels=list(lines), window=(0.0, 1.0), size=1.3)
     fewer = 1 / bench.test(mask, 0).mask.mean()
@@ -111,7 +120,7 @@ def deliver(config: Config, data: Dataset, rows: Rows, folder: Workdir) -> None:
             found = (high - low) * values if name == 'deviation' else 2 * values[..., None] - 1
             patients.write(folder.outputs, patient, pre, scan, {name: found})
         return
-    where = np.arange(min(config.patients, data.test.size, file_of(data.test)))
+    where = np.arange(file_of(data.test) or min(config.patients, data.test.size))
     scale = scales(data.test, where)
     for name, slices in delivered(config, rows, mask, kspace.measure(data.test, where, mask)).items():
         volume = np.moveaxis(slices * scale, 0, -1).astype(np.float32)[..., None]
@@ -119,14 +128,15 @@ def deliver(config: Config, data: Dataset, rows: Rows, folder: Workdir) -> None:
 
 
 def delivered(config: Config, rows: Rows, mask: str, at: Measured) -> dict[str, np.ndarray]:
-    """Magnitudes (n, X, Y) by name, the largest of a slice being about 1."""
+    """Magnitudes (n, X, Y) by name, in the units that were measured; deviations are as they were drawn, without a factor of calibration."""
     samples = rows.own(mask)(jax.random.key(config.seed), at)
-    return {
+    found = {
         'reconstructed': magnitude(samples.mean(1)),
-        'deviation': magnitude(samples).std(1),
+        'deviation': magnitude(samples).std(1, ddof=min(1, samples.shape[1] - 1)),
         'zero_filled': magnitude(rows.beside['zero-filled'](mask)(jax.random.key(0), at)[:, 0]),
         'fully_sampled': magnitude(at.truth),
     }
+    return {name: slices * at.scale[:, None, None] for name, slices in found.items()}
 
 
 def scales(source: Source, places: Sequence[int] | None = None) -> np.ndarray:
@@ -136,6 +146,7 @@ def scales(source: Source, places: Sequence[int] | None = None) -> np.ndarray:
 
 
 def file_of(source: Source) -> int:
-    """Slices of the first file of a source of files; all of another."""
-    files = source.manifest.get('files') or [{}]
-    return files[0].get('slices', source.size)
+    """How many of the first slices are of one scan: those of one file, or of one folder of files; 0 where no files were read."""
+    files = source.manifest.get('files') or [{'slices': 0}]
+    folders = [Path(each.get('name', '')).parent for each in files]
+    return files[0].get('slices', folders.count(folders[0]))

@@ -1,6 +1,7 @@
 """From a reconstruction of one slice to one of many: what a script makes of the pure functions of `tasks.reconstruction`."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import jax.numpy as jnp
@@ -12,6 +13,7 @@ from jaxdiff.data.source import Source
 from jaxdiff.metrics import images
 from jaxdiff.model import Model
 from jaxdiff.operators import to_channels, to_complex
+from jaxdiff.predict import evaluate
 from jaxdiff.studies import kspace
 from jaxdiff.studies.kspace import Config, Measured, operator_of
 from jaxdiff.tasks.reconstruction import total_variation
@@ -69,7 +71,7 @@ def learned(trained: Model) -> Solve:
     network, path = model.make_network(trained.network), model.make_path(trained.path)
 
     def one(params, key, y, operator):
-        return network.apply(params, operator.adjoint(y)[None], path.embed(jnp.zeros(()))[None])
+        return evaluate(partial(network.apply, params), path, operator.adjoint(y), jnp.zeros(()), {})[None]
 
     run = solver(one, name='U-Net', size=32)
     return lambda key, at: run(trained.params, key, at)
@@ -91,7 +93,7 @@ class Bench:
 
     def tuning(self, mask: str) -> Measured:
         places = np.arange(min(self.config.tuning, self.data.validation.size))
-        return self._at(('validation', mask), self.data.validation, places, mask)
+        return self._at(('validation', mask), self.data.validation, places, mask, seed=1)
 
     def test(self, mask: str, turn: int) -> Measured:
         """Of evaluation number `turn`: slices that no other has, as long as there are enough."""
@@ -99,7 +101,7 @@ class Bench:
         places = np.unique((turn * each + np.arange(min(each, size))) % size)
         return self._at((turn, mask), self.data.test, places, mask)
 
-    def _at(self, name: Any, source: Source, places: np.ndarray, mask: str) -> Measured:
+    def _at(self, name: Any, source: Source, places: np.ndarray, mask: str, seed: int = 0) -> Measured:
         if name not in self.kept:
-            self.kept[name] = kspace.measure(source, places, mask)
+            self.kept[name] = kspace.measure(source, places, mask, seed=seed)
         return self.kept[name]
