@@ -7,7 +7,7 @@ HEADER = """<?xml version="1.0"?><ismrmrdHeader xmlns="http://www.ismrm.org/ISMR
 </encodingLimits></encoding></ismrmrdHeader>"""
 
 
-def written(path, kspace, xml, **datasets):
+def written(path, kspace, xml, patient=None, **datasets):
     """The file, without what is None."""
     import h5py
 
@@ -20,4 +20,6 @@ def written(path, kspace, xml, **datasets):
             file[name] = values
         file.attrs['max'] = 2.5
         file.attrs['acquisition'] = 'CORPD_FBK'
+        if patient:
+            file.attrs['patient_id'] = patient
     return path

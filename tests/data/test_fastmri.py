@@ -117,3 +117,27 @@ def test_infinite_kspace_is_refused(tmp_path):
     fastmri.read(header, 0)
     with pytest.raises(UserError, match='slice 1'):
         fastmri.read(header, 1)
+
+
+def test_patients_stay_in_one_part_of_a_split(tmp_path):
+    for number in range(8):
+        save(tmp_path / f'{number}.h5', patient=f'p{number // 2}')
+    parts = fastmri.sources(tmp_path, (0.5, 0.25, 0.25))
+    people = [{int(each['name'][0]) // 2 for each in part.manifest['files']} for part in parts]
+    assert (
+        [part.size for part in parts] == [12, 6, 6]
+        and not people[0] & people[1]
+        and not people[0] & people[2]
+        and not people[1] & people[2]
+    )
+
+
+def test_nothing_is_learnt_from_files_that_were_measured_in_part(tmp_path):
+    for number in range(4):
+        mask = {'mask': np.arange(12) % 2 == 0} if number == 3 else {'mask': np.ones(12, bool)} if number == 2 else {}
+        save(tmp_path / f'{number}.h5', **mask)
+    with pytest.raises(UserError, match=r'3\.h5: has a mask.*leave such files out'):
+        fastmri.sources(tmp_path, (0.5, 0.25, 0.25))
+    (tmp_path / '3.h5').unlink()
+    assert sum(part.size for part in fastmri.sources(tmp_path, (0.4, 0.3, 0.3))) == 9
+    assert fastmri.coils_of(tmp_path) == 1

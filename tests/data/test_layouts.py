@@ -200,3 +200,14 @@ def test_too_few_files_to_split_are_refused():
         layouts.split(entries(2), (0.8, 0.1, 0.1))
     with pytest.raises(ValueError, match='fractions'):
         layouts.split(entries(5), (0.8, 0.3))
+
+
+def test_scans_of_one_person_stay_together(folder):
+    root = folder({f'sub-{person}/ses-{session}/anat.nii': image() for person in 'abcd' for session in (1, 2)})
+    index = layouts.nifti(root)
+    assert layouts.subjects(index) == [f'sub-{person}' for person in 'aabbccdd']
+    parts = layouts.split(index, (0.5, 0.25, 0.25))
+    people = [{Path(frame.name).parts[-3] for frame in part} for part in parts]
+    assert [len(part) for part in parts] == [4, 2, 2] and [len(each) for each in people] == [2, 1, 1]
+    other = layouts.nifti(folder({'mysub-a/x.nii': image(), 'b/x.nii': image()}, 'others'))
+    assert layouts.subjects(other) == ['b/x.nii', 'mysub-a/x.nii']

@@ -84,3 +84,10 @@ def test_folders_and_sizes_that_do_not_fit_are_refused(tmp_path, magnitude):
         simulated.arrays(tmp_path)
     with pytest.raises(UserError, match='at least one coil'):
         simulated.arrays(tmp_path, number=0)
+
+
+def test_slices_without_folders_of_their_volumes_are_refused(tmp_path, magnitude):
+    for number in range(6):
+        np.save(tmp_path / f'{number}.npy', magnitude)
+    with pytest.raises(UserError, match='give each volume a folder of its own'):
+        simulated.folders(tmp_path, (0.6, 0.2, 0.2))

@@ -126,3 +126,10 @@ def test_magnitudes_are_answered_in_their_own_frame(tmp_path, monkeypatch):
     whole, truth = files['fully_sampled.nii.gz'].get_fdata(), head(0)[0]
     inside = truth > 0
     assert abs(whole[inside].mean() / 300 - 1) < 0.15 and files['deviation.nii.gz'].get_fdata()[0, 0, 0] == 0
+
+
+def test_cold_diffusion_of_several_coils_is_refused_before_anything_is_made(tmp_path):
+    script, config = configured('cold', tmp_path / 'run', coils=2)
+    with pytest.raises(UserError, match='--coils=2: cold diffusion takes one coil'):
+        script.run(config)
+    assert not (tmp_path / 'run').exists()

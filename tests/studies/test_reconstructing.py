@@ -76,3 +76,28 @@ def test_unknown_masks_and_data_are_refused():
     for flags, words in (({'masks': ('spiral4',)}, '--masks=spiral4'), ({'data': 'fastmri:'}, "choose 'phantom'")):
         with pytest.raises(UserError, match=words):
             kspace.open_data(configured(**flags))
+
+
+def test_parts_of_a_split_share_neither_phase_nor_noise_nor_masks(bench):
+    tuned, seen = bench.tuning('random4'), bench.test('random4', 0)
+    for one, other in zip(tuned.mask, seen.mask, strict=False):
+        assert not np.array_equal(one, other)
+    turn = lambda source: np.angle(np.dot(source.example(0)['image'][14:18, 14:18], [1, 1j]))
+    assert np.ptp(turn(bench.data.train) - turn(bench.data.test)) > 1e-3 < np.ptp(turn(bench.data.validation) - turn(bench.data.test))
+
+
+@pytest.mark.parametrize('coils', [1, 3])
+def test_the_scale_is_that_of_what_was_measured(coils):
+    config = configured(coils=coils)
+    data = kspace.open_data(config)
+    at = Bench(config, data).test('random4', 0)
+    images = np.fft.ifft2(np.fft.ifftshift(at.y[..., ::2] + 1j * at.y[..., 1::2], (1, 2)), axes=(1, 2), norm='ortho')
+    np.testing.assert_allclose(np.sqrt((np.abs(images) ** 2).sum(-1)).max((1, 2)), 1, rtol=1e-5)
+    whole = np.stack([data.test.example(n)['image'] for n in range(3)])
+    np.testing.assert_allclose(at.truth * at.scale[:, None, None, None], whole, atol=1e-6)
+
+
+def test_of_several_coils_no_more_is_asked_than_they_can_tell():
+    names = lambda coils: {bar.name for bar in judging.usual_bars(configured(coils=coils))}
+    assert {name for name in names(1) if 'TV' in name or 'residual' in name} == names(1) - names(3)
+    assert 'random4_coverage_80' in names(3)
