@@ -1,7 +1,6 @@
 """From a reconstruction of one slice to one of many: what a script makes of the pure functions of `tasks.reconstruction`."""
 
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any
 
 import jax.numpy as jnp
@@ -13,7 +12,6 @@ from jaxdiff.data.source import Source
 from jaxdiff.metrics import images
 from jaxdiff.model import Model
 from jaxdiff.operators import to_channels, to_complex
-from jaxdiff.predict import evaluate
 from jaxdiff.studies import kspace
 from jaxdiff.studies.kspace import Config, Measured, operator_of
 from jaxdiff.tasks.reconstruction import total_variation
@@ -68,10 +66,9 @@ def smoothest() -> Callable[[Key, Measured, float], np.ndarray]:
 
 def learned(trained: Model) -> Solve:
     """The U-Net, once."""
-    network, path = model.make_network(trained.network), model.make_path(trained.path)
 
     def one(params, key, y, operator):
-        return evaluate(partial(network.apply, params), path, operator.adjoint(y), jnp.zeros(()), {})[None]
+        return kspace.denoiser_of(trained, params)(operator.adjoint(y), jnp.zeros(()))[None]
 
     run = solver(one, name='U-Net', size=32)
     return lambda key, at: run(trained.params, key, at)
