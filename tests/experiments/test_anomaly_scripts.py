@@ -3,11 +3,15 @@
 import json
 from importlib import import_module
 
+import jax
+import jax.numpy as jnp
 import nibabel as nib
 import numpy as np
 import pytest
 
+from jaxdiff import model
 from jaxdiff.experiment import configure
+from jaxdiff.studies import cohorts
 from jaxdiff.types import UserError
 
 SYSTEMS = {  # and what each trains beside the denoiser of health
@@ -92,3 +96,16 @@ def test_a_folder_of_scans_becomes_volumes_in_their_own_frames(tmp_path, monkeyp
         assert file.shape == (40, 44, 4)
         np.testing.assert_allclose(file.affine, affine)
     assert set(np.unique(files['mask.nii.gz'].get_fdata())) <= {0.0, 1.0} and files['restored.nii.gz'].get_fdata().max() > 20
+
+
+def test_no_class_is_none_of_the_classes():
+    """Whatever the parameters: a norm of tokens of two numbers would leave no more than a sign."""
+    script, config = configured('classifier_free', 'nowhere')
+    cohort = cohorts.sketch(config, labelled=True)
+    (plan,) = script.plan(config, cohort)
+    params = model.init(plan.blank, jax.random.key(0))
+    params = jax.tree.map(lambda x: x + 0.3 * jax.random.normal(jax.random.key(1), x.shape), params)
+    x = jax.random.normal(jax.random.key(2), cohort.shape)
+    ask = lambda token: model.denoiser(plan.blank._replace(params=params), tokens=jnp.asarray(token))(x, jnp.float32(0.4))
+    healthy, ill, none = map(ask, (script.HEALTHY, script.CODES[1:], script.NONE))
+    assert min(float(jnp.abs(none - each).max()) for each in (healthy, ill)) > 0.01
