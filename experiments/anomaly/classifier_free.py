@@ -4,9 +4,9 @@
     python experiments/anomaly/classifier_free.py --data=brain       virtual brains
     python experiments/anomaly/classifier_free.py --preset=smoke
 
-The class is one more token that pixels attend to. Beside it stand decoding with weight 1, which does not exaggerate, and without dynamic
-normalisation. Depth and weight are chosen on validation patients. Sanchez et al., "What is healthy? Generative counterfactual diffusion for lesion
-localization", DGM4MICCAI 2022.
+The class is a token of cross-attention; alone there, it adds the same to every pixel, where the paper puts it among the keys that pixels attend to.
+Beside it stand decoding with weight 1, which does not exaggerate, and without dynamic normalisation. Depth and weight are chosen on validation
+patients. Sanchez et al., "What is healthy? Generative counterfactual diffusion for lesion localization", DGM4MICCAI 2022.
 """
 
 import itertools

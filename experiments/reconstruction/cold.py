@@ -42,7 +42,9 @@ FEWER = (1, 4)  # a walk of one call is one shot with what was measured put back
 def plan(config: Config, data: Dataset) -> tuple[Plan, ...]:
     """The restorer, taught with the masks of the flags. Raises `UserError` for several coils."""
     if kspace.coils_of(config) > 1:
-        raise UserError(f'--data={config.data} --coils={config.coils}: cold diffusion takes one coil; another system takes several')
+        raise UserError(
+            f'--data={config.data} --coils={config.coils}: cold diffusion takes one coil: leave it out of --systems, or take another script'
+        )
     bank = kspace.banked(config, data)
 
     def spoil(key, x0):
