@@ -182,6 +182,12 @@ def _stop(line: str) -> None:
 # ---- a result
 
 
+def titled(name: str, config: Config) -> str:
+    """What a run is called, and its receipt: on data other than a script's usual ones with their kind, such as anomaly/simplex_brain."""
+    kind = config.data.partition(':')[0]
+    return name if kind == type(config).data else f'{name}_{kind}'
+
+
 def headline(name: str, config: Config, manifest: Mapping[str, Any]) -> dict[str, Any]:
     """The part of result.json that says what was run, on what, with what."""
     return {

@@ -213,12 +213,14 @@ def static_threshold(denoise: Denoiser, low: float | Array = -1.0, high: float |
     return lambda x, t: jnp.clip(denoise(x, t), low, high)
 
 
-def dynamic_threshold(denoise: Denoiser, quantile: float | Array = 0.995, limit: float | Array = 1.0) -> Denoiser:
-    """Scale x0_hat back to [-limit, limit] where more than 1 - quantile of its elements leave it (7)."""
+def dynamic_threshold(
+    denoise: Denoiser, quantile: float | Array = 0.995, limit: float | Array = 1.0, axis: int | tuple[int, ...] | None = None
+) -> Denoiser:
+    """Scale x0_hat back to [-limit, limit] where more than 1 - quantile of its elements leave it (7), along `axis`, or None all of them."""
 
     def thresholded(x, t):
         x0 = denoise(x, t)
-        bound = jnp.maximum(jnp.quantile(jnp.abs(x0), quantile), limit)
+        bound = jnp.maximum(jnp.quantile(jnp.abs(x0), quantile, axis=axis, keepdims=True), limit)
         return jnp.clip(x0, -bound, bound) * (limit / bound)
 
     return thresholded

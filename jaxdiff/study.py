@@ -38,6 +38,7 @@ def run(
     if config.dry_run:
         todo = plans.resolved(plan(config, (sketch or open_data)(config)))
         return plans.forecast(todo, jobs(config, todo))
+    name = experiment.titled(name, config)
     clock = Clock()
     data = open_data(config)
     clock.lap('data')

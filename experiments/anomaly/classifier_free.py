@@ -4,9 +4,9 @@
     python experiments/anomaly/classifier_free.py --data=brain       virtual brains
     python experiments/anomaly/classifier_free.py --preset=smoke
 
-The class is a token of cross-attention; alone there, it adds the same to every pixel, where the paper puts it among the keys that pixels attend to.
-Beside it stand decoding with weight 1, which does not exaggerate, and without dynamic normalisation. Depth and weight are chosen on validation
-patients. Sanchez et al., "What is healthy? Generative counterfactual diffusion for lesion localization", DGM4MICCAI 2022.
+The class is a token among the pixels that attention sees. Beside it stand decoding with weight 1, which does not exaggerate, and with and without
+dynamic normalisation. Depth, weight and whether to normalise are chosen on validation patients. Sanchez et al., "What is healthy? Generative
+counterfactual diffusion for lesion localization", DGM4MICCAI 2022.
 """
 
 import itertools
@@ -26,7 +26,7 @@ from jaxdiff.studies.cohorts import Cohort, cases, scans
 from jaxdiff.studies.detecting import OWN, Detectors
 from jaxdiff.studies.healthy import Models, Parts
 from jaxdiff.tasks.anomaly import classifier_free
-from jaxdiff.types import Array, Example, Key
+from jaxdiff.types import Array, Example, Key, Params
 
 WIDTH = 8  # of the token: attention normalises it, which leaves of two numbers a sign, and 'no class' would be the same as a class
 CODES = np.eye(WIDTH, dtype=np.float32)[:2]
@@ -35,16 +35,21 @@ HEALTHY, NONE = CODES[:1], np.full((1, WIDTH), np.nan, np.float32)
 
 @dataclass(frozen=True, kw_only=True)
 class Config(healthy.Config):
+    depths: tuple = option((0.25, 0.5, 0.75), 'to which slices are encoded, to choose from, in path time', low=0.01, high=0.99)
     weights: tuple = option((1.5, 3.0, 5.0), 'of guidance, to choose from', low=1)
+    seen: tuple = option((False, True, True), 'whether each resolution attends, and so sees the class')
     encode: int = option(30, 'steps of encoding, and as many of decoding', low=1)
     quantile: float = option(0.99, 'of the size of a denoised image, by which it is divided where that exceeds 1', low=0.5, high=1)
 
 
 PRESETS = healthy.presets(
-    smoke={'weights': (3.0,), 'encode': 2}, gpu={'encode': 100}, paper={'encode': 75, 'depths': (0.75,), 'weights': (3.0,)}
+    smoke={'weights': (3.0,), 'encode': 2, 'seen': (False, True)},
+    gpu={'encode': 100},
+    paper={'encode': 75, 'depths': (0.75,), 'weights': (3.0,), 'seen': (False, False, False, True, True)},
 )
 BARS = (
     Bar('ap_over_linear', '>=', 0.05),
+    Bar('ap_over_weight_1', '>=', 0.0),
     Bar('inversion', '<=', 0.02),  # images are -1 to 1 here
     Bar('healthy_to_ill_at_weight_1', '<=', 0.333),
 )
@@ -58,7 +63,8 @@ def tell(key: Key, example: Example) -> dict[str, Array]:
 
 def plan(config: Config, cohort: Cohort) -> tuple[Plan, ...]:
     """The denoiser that is told the class."""
-    return (healthy.denoiser('told', config, cohort, source=cohort.train, condition=tell, tokens=WIDTH),)
+    fields = {'attention': config.seen, 'tokens': WIDTH, 'joint': True}
+    return (healthy.denoiser('told', config, cohort, source=cohort.train, condition=tell, network=fields),)
 
 
 def detectors(config: Config, models: Models, cohort: Cohort) -> Detectors:
@@ -74,20 +80,25 @@ def detectors(config: Config, models: Models, cohort: Cohort) -> Detectors:
 
         return detecting.found_by(restore, name=name)
 
-    walk, plain = find(config.quantile, 'encoding and decoding'), find(None, 'without dynamic normalisation')
+    walks = {True: find(config.quantile, 'encoding and decoding'), False: find(None, 'without dynamic normalisation')}
     grid = lambda depth: grids.uniform(path, config.encode, start=depth, last=0.01)
-    way = lambda key, images, each: walk(trained.params, key, images, grid(each[0]), np.float32(each[1]))
-    depth, weight = healthy.chosen(config, cohort, way, tuple(itertools.product(config.depths, config.weights)))
+
+    def way(key: Key, images: np.ndarray, each: tuple[float, float, bool], params: Params = trained.params):
+        depth, weight, normalised = each
+        return walks[normalised](params, key, images, grid(depth), np.float32(weight))
+
+    depth, weight, normalised = healthy.chosen(config, cohort, way, tuple(itertools.product(config.depths, config.weights, walks)))
     fresh = model.init(trained, jax.random.key(config.seed))
-    seen = way(jax.random.key(config.seed), scans(cases(cohort.validation)), (depth, weight))
+    seen = way(jax.random.key(config.seed), scans(cases(cohort.validation)), (depth, weight, normalised))
     return Detectors(
-        own=lambda key, images: way(key, images, (depth, weight)),
+        own=lambda key, images: way(key, images, (depth, weight, normalised)),
         beside={
-            'weight 1': lambda key, images: way(key, images, (depth, 1.0)),
-            'no dynamic normalisation': lambda key, images: plain(trained.params, key, images, grid(depth), np.float32(weight)),
+            'weight 1': lambda key, images: way(key, images, (depth, 1.0, normalised)),
+            'dynamic normalisation': lambda key, images: way(key, images, (depth, weight, True)),
+            'no dynamic normalisation': lambda key, images: way(key, images, (depth, weight, False)),
         },
-        controls={'untrained': lambda key, images: walk(fresh, key, images, grid(depth), np.float32(weight))},
-        chosen={'depth': depth, 'weight': weight, 'inversion': float(np.asarray(seen.inversion).mean())},
+        controls={'untrained': lambda key, images: way(key, images, (depth, weight, normalised), fresh)},
+        chosen={'depth': depth, 'weight': weight, 'normalised': float(normalised), 'inversion': float(np.asarray(seen.inversion).mean())},
     )
 
 

@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdiff import experiment, grids, guidance, model, plans
+from jaxdiff.data import loader
 from jaxdiff.data.preprocess import to_json
 from jaxdiff.experiment import Bar, option
 from jaxdiff.model import Model
@@ -35,7 +36,8 @@ HEALTHY, ILL = 0, 1
 
 @dataclass(frozen=True, kw_only=True)
 class Config(healthy.Config):
-    guide_steps: int = option(2000, 'training steps of the classifier', low=1)
+    depths: tuple = option((0.25, 0.5, 0.75), 'to which slices are encoded, to choose from, in path time', low=0.01, high=0.99)
+    guide_steps: int = option(4000, 'training steps of the classifier', low=1)
     scales: tuple = option((10.0, 30.0, 100.0), 'of guidance, to choose from', low=0)
     encode: int = option(30, 'steps of encoding, and as many of decoding', low=1)
 
@@ -47,6 +49,7 @@ PRESETS = healthy.presets(
 BARS = (
     Bar('ap_over_linear', '>=', 0.05),
     Bar('ap_over_saliency', '>=', 0.0),
+    Bar('ap_over_no_guidance', '>=', 0.0),
     Bar('healthy_to_ill', '<=', 0.5),
     Bar('inversion', '<=', 0.02),  # images are -1 to 1 here
     Bar('accuracy', '>=', 0.95),
@@ -58,7 +61,7 @@ def plan(config: Config, cohort: Cohort) -> tuple[Plan, ...]:
     network = {**network_of(config), 'name': 'classifier', 'channels': 2}
     blank = Model(network, {'name': config.path}, 'class', None, to_json(cohort.preprocess), {'shape': list(cohort.shape)})
     schedule = {name: getattr(config, name) for name in ('batch', 'seed')}
-    guide = plans.classifier('guide', blank, cohort.train, steps=config.guide_steps, rate=config.rate / 2, **schedule)
+    guide = plans.classifier('guide', blank, cohort.train, steps=config.guide_steps, rate=config.rate / 2, augment=loader.flip, **schedule)
     return healthy.denoiser('either', config, cohort, source=cohort.train), guide
 
 

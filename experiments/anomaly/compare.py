@@ -59,7 +59,7 @@ def both(make: Callable[..., Cohort], config: Config) -> Both:
 def plan(config: Config, cohort: Both) -> list[Plan | Later]:
     """The denoiser of health, and each system's under its name."""
     found = [healthy.denoiser(SHARED, config, cohort.plain)]
-    for system in systems(__file__, config):
+    for system in systems(__file__, config, PRESETS):
         found += renamed(system, system.parts.plan(system.config, cohort.of(system)), (SHARED,))
     return found
 
@@ -68,16 +68,19 @@ def run(config: Config) -> dict[str, Any]:
     """Train or reuse, judge and write the workdir; returns what result.json holds."""
     kept: dict[str, Detect] = {}
     benches: dict[int, Bench] = {}
+    simple: dict[str, Any] = {}
 
     def made(models: Models, cohort: Both) -> dict[str, Detect]:
         if not kept:
-            for each in systems(__file__, config):
+            simple.update(detecting.simple_rows(cohort.plain))
+            for each in systems(__file__, config, PRESETS):
                 kept[each.name] = each.parts.detectors(each.config, each.own(models, (SHARED,)), cohort.of(each)).own
             kept.update(healthy.usual(config, models, cohort.plain))
         return kept
 
     def evaluate(config: Config, models: Models, cohort: Both, seed: int) -> Evaluation:
-        on, rows = benches.setdefault(seed, detecting.bench(cohort.plain, seed - config.seed)), made(models, cohort)
+        rows = made(models, cohort)
+        on = benches[seed] = detecting.bench(cohort.plain, seed - config.seed, simple)
         nothing = Detectors(rows['chain'], {name: each for name, each in rows.items() if name != 'chain'}, {}, {})
         seen = detecting.judge(on, nothing, jax.random.key(seed), lambda table: {})
         table = {**seen.baselines, 'chain': {name: seen.metrics[name] for name in seen.baselines['single step'] if name in seen.metrics}}
@@ -93,8 +96,7 @@ def run(config: Config) -> dict[str, Any]:
         return pictures(config, made(models, cohort), cohort.plain, benches[config.seed], folder)
 
     return study.run(
-        'anomaly/compare' + ('' if config.data == 'phantom' else f'_{config.data.partition(":")[0]}'), config,
-        open_data=lambda config: both(cohorts.open_cohort, config), plan=plan, evaluate=evaluate, show=show,
+        'anomaly/compare', config, open_data=lambda config: both(cohorts.open_cohort, config), plan=plan, evaluate=evaluate, show=show,
         bars=BARS.get(config.data, ()) if config.preset in ('cpu', 'gpu') else (), evaluations=config.evaluations, save_every=config.save_every,
         sketch=lambda config: both(cohorts.sketch, config), jobs=healthy.jobs, tables=lambda verdict: [table(config, verdict)],
     )  # fmt: skip

@@ -38,7 +38,7 @@ PRESETS = kspace.presets()
 def plan(config: Config, data: Dataset) -> list[Plan | Later]:
     """What all share, and each system's own under its name."""
     found: list[Plan | Later] = [kspace.prior(config, data), kspace.unet(config, data)]
-    for system in systems(__file__, config):
+    for system in systems(__file__, config, PRESETS):
         found += renamed(system, system.parts.plan(system.config, data), SHARED)
     return found
 
@@ -51,7 +51,7 @@ def run(config: Config) -> dict[str, Any]:
         if not kept:
             kept['bench'] = Bench(config, data)
             kept['rows'] = judging.usual(models, kept['bench'])
-            for each in systems(__file__, config):
+            for each in systems(__file__, config, PRESETS):
                 own = each.parts.rows(each.config, each.own(models, SHARED), data).own
                 kept['rows'][each.name] = own
         return kept['bench'], kept['rows']

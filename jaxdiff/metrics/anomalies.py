@@ -100,25 +100,47 @@ def evaluate(
     )
 
 
-def principal_components(healthy: np.ndarray, count: int = 16) -> Callable[[np.ndarray], np.ndarray]:
-    """The map (1), the mean over channels, from healthy images (n, *spatial, C). Maps (m, *spatial, C) -> (m, *spatial)."""
-    mean, _, axes = _spectrum(healthy)
-    return _residual(mean, axes[:count], np.ones(min(count, len(axes))))
+class Spectrum(NamedTuple):
+    """Of healthy images as vectors: mean (D,), and variances (r,) and axes (r, D), the largest variance first."""
+
+    mean: np.ndarray
+    variances: np.ndarray
+    axes: np.ndarray
 
 
-def linear_denoiser(healthy: np.ndarray, noise: float = 0.6) -> Callable[[np.ndarray], np.ndarray]:
+def spectrum(healthy: np.ndarray) -> Spectrum:
+    """Of images (n, *spatial, C), from their Gram matrix: n^3 operations."""
+    flat = healthy.reshape(len(healthy), -1).astype(np.float64)
+    mean = flat.mean(0)
+    away = flat - mean
+    squares, left = np.linalg.eigh(away @ away.T)
+    squares, left = squares[::-1], left[:, ::-1]
+    kept = squares > squares[0] * 1e-10
+    axes = (left[:, kept].T @ away) / np.sqrt(squares[kept])[:, None]
+    return Spectrum(mean, squares[kept] / (len(flat) - 1), axes)
+
+
+def principal_components(known: Spectrum, count: int = 16) -> Callable[[np.ndarray], np.ndarray]:
+    """The map (1), the mean over channels. Maps (m, *spatial, C) -> (m, *spatial)."""
+    return _residual(known.mean, known.axes[:count], np.ones(min(count, len(known.axes))))
+
+
+def linear_denoiser(known: Spectrum, noise: float = 0.6) -> Callable[[np.ndarray], np.ndarray]:
     """The map (2), the mean over channels, at s = `noise` in units of the images. Maps (m, *spatial, C) -> (m, *spatial)."""
-    mean, variances, axes = _spectrum(healthy)
-    return _residual(mean, axes, variances / (variances + noise**2))
+    return _residual(known.mean, known.axes, known.variances / (known.variances + noise**2))
 
 
-def baselines(healthy: np.ndarray) -> dict[str, Callable[[np.ndarray], np.ndarray]]:
-    """The rows without a network, from healthy images (n, *spatial, C) in [0, 1]: name -> map. Chance is a figure of `Evaluation`."""
+def baselines(healthy: np.ndarray, most: int = 2048) -> dict[str, Callable[[np.ndarray], np.ndarray]]:
+    """The rows without a network, from healthy images (n, *spatial, C) in [0, 1]: name -> map. Chance is a figure of `Evaluation`.
+
+    Of more than `most` images, PCA and the linear denoiser take so many, evenly spread.
+    """
+    known = spectrum(healthy[np.linspace(0, len(healthy) - 1, min(most, len(healthy))).astype(int)])
     return {
         'intensity': detection.intensity,
         'z-score': detection.z_score(healthy),
-        'PCA': principal_components(healthy),
-        'linear denoiser': linear_denoiser(healthy),
+        'PCA': principal_components(known),
+        'linear denoiser': linear_denoiser(known),
     }
 
 
@@ -132,18 +154,6 @@ def remove_small(masks: np.ndarray, smallest: int) -> np.ndarray:
         large[0] = False
         out[:] = large[labels]
     return kept
-
-
-def _spectrum(healthy):
-    """Mean (D,), variances (r,) and axes (r, D) of images, the largest first, from their Gram matrix."""
-    flat = healthy.reshape(len(healthy), -1).astype(np.float64)
-    mean = flat.mean(0)
-    away = flat - mean
-    squares, left = np.linalg.eigh(away @ away.T)
-    squares, left = squares[::-1], left[:, ::-1]
-    kept = squares > squares[0] * 1e-10
-    axes = (left[:, kept].T @ away) / np.sqrt(squares[kept])[:, None]
-    return mean, squares[kept] / (len(flat) - 1), axes
 
 
 def _residual(mean, axes, gains):

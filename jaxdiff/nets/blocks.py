@@ -46,8 +46,8 @@ class Block(nn.Module):
 
 
 class Stage(nn.Module):
-    """A block, then attention among the pixels and from the pixels to the tokens where `heads` is not 0: a layer for each, or a
-    `SpatialTransformer` of `transformer` blocks for both."""
+    """A block, then attention among the pixels and from the pixels to the tokens where `heads` is not 0: a layer for each, with `joint` one
+    for both, or a `SpatialTransformer` of `transformer` blocks."""
 
     features: int
     heads: int = 0
@@ -57,6 +57,7 @@ class Stage(nn.Module):
     eps: float = 1e-5
     dropout: float = 0.0
     dtype: str = 'float32'
+    joint: bool = False
 
     @nn.compact
     def __call__(self, x: Array, embedding: Array, tokens: Array | None, dropout_key: Array | None) -> Array:
@@ -64,7 +65,9 @@ class Stage(nn.Module):
         if self.heads and self.transformer:
             return SpatialTransformer(self.heads, self.transformer, self.groups, self.dtype, name='transformer')(h, tokens)
         if self.heads:
-            h = layers.Attention(self.heads, self.groups, self.dtype, self.eps, name='attention')(h)
-            if tokens is not None:
+            h = layers.Attention(self.heads, self.groups, self.dtype, self.eps, self.joint, name='attention')(
+                h, tokens if self.joint else None
+            )
+            if tokens is not None and not self.joint:
                 h = layers.Attention(self.heads, self.groups, self.dtype, self.eps, name='cross_attention')(h, tokens)
         return h

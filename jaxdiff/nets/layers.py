@@ -128,6 +128,9 @@ class GroupNorm(nn.Module):
 class Attention(nn.Module):
     """x + W softmax(q k^T / sqrt(d)) v over the pixels of x, or from the pixels to the tokens of `context` (tokens, width).
 
+    With `joint` the tokens stand among the pixels: one softmax over both, so that each pixel weighs what it is told against what it sees.
+    Alone in a softmax of their own, as `context` is otherwise, one token adds the same to every pixel.
+
     The projection W starts at zero, the layer as the identity. There is neither bias nor mask, and no position: permuting the pixels
     permutes the result, permuting the tokens changes nothing. Softmax in float32 (`jax.nn.dot_product_attention`).
     """
@@ -136,6 +139,7 @@ class Attention(nn.Module):
     groups: int | None = None
     dtype: str = 'float32'
     eps: float = 1e-5
+    joint: bool = False
 
     @nn.compact
     def __call__(self, x: Array, context: Array | None = None) -> Array:
@@ -144,11 +148,12 @@ class Attention(nn.Module):
             raise ValueError(f'attention: {channels} channels do not split into {self.heads} heads')
         split = (self.heads, channels // self.heads)
         pixels = GroupNorm(self.groups, silu=False, eps=self.eps, name='norm')(x).reshape(-1, channels)
-        source = pixels if context is None else nn.LayerNorm(epsilon=1e-5, name='context_norm')(context)
-        q, k, v = (
-            nn.Dense(channels, dtype=self.dtype, name=name)(values).reshape(-1, *split)
-            for name, values in (('query', pixels), ('key', source), ('value', source))
-        )
+        told = None if context is None else nn.LayerNorm(epsilon=1e-5, name='context_norm')(context)
+        ask = lambda name, values: nn.Dense(channels, dtype=self.dtype, name=name)(values).reshape(-1, *split)
+        source = pixels if told is None or self.joint else told
+        q, k, v = ask('query', pixels), ask('key', source), ask('value', source)
+        if self.joint and told is not None:
+            k, v = jnp.concatenate([k, ask('context_key', told)]), jnp.concatenate([v, ask('context_value', told)])
         y = jax.nn.dot_product_attention(q, k, v).reshape(pixels.shape)
         return x + nn.Dense(channels, dtype=self.dtype, kernel_init=nn.initializers.zeros, name='project')(y).reshape(x.shape)
 

@@ -63,6 +63,7 @@ class UNet(nn.Module):
         labels: number of classes of `label`, 0 for none.
         vector: length of `vector`, 0 for none.
         tokens: width of each of the `tokens`, 0 for none; seen where there is attention.
+        joint: whether tokens stand among the pixels that attention sees, or in a layer of their own, see `layers.Attention`.
         image: channels of `image`, 0 for none.
         remat: whether each resolution recomputes its stages in the backward pass instead of storing them. () is nowhere.
         dropout: rate within the blocks, where a key is given.
@@ -90,6 +91,7 @@ class UNet(nn.Module):
     labels: int = 0
     vector: int = 0
     tokens: int = 0
+    joint: bool = False
     image: int = 0
     remat: Sequence[bool] = ()
     dropout: float = 0.0
@@ -111,6 +113,10 @@ class UNet(nn.Module):
             raise ValueError(f"UNet: skip='average' needs maps of one width, which design='{self.design}' does not join")
         if self.tokens and not any(self.attention):
             raise ValueError('UNet: tokens are seen by attention, but no resolution attends')
+        if self.joint and (self.transformer or not self.tokens):
+            raise ValueError(
+                'UNet: joint attention is of tokens and pixels, and not of a spatial transformer; give tokens, or transformer=0'
+            )
         super().__post_init__()
 
     @nn.nowrap
@@ -213,7 +219,9 @@ class UNet(nn.Module):
             if resize:
                 return wrap(Block)(self.widths[level], *common, resize, name=name)(h, embedding, next(keys))
             heads = self._each('heads')[level] if attend else 0
-            return wrap(Stage)(self.widths[level], heads, self.transformer, *common, name=name)(h, embedding, tokens, next(keys))
+            return wrap(Stage)(self.widths[level], heads, self.transformer, *common, self.joint, name=name)(
+                h, embedding, tokens, next(keys)
+            )
 
         return stage
 

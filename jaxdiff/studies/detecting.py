@@ -89,11 +89,14 @@ class Bench(NamedTuple):
     maps: dict[str, Maps]
 
 
-def bench(cohort: Cohort, turn: int) -> Bench:
-    """Those of evaluation number `turn`."""
-    healthy = (stack(cohort.healthy) + 1) / 2
+def simple_rows(cohort: Cohort) -> Mapping[str, Callable[[np.ndarray], np.ndarray]]:
+    """The rows that need no network, from the healthy slices of the cohort."""
+    return anomalies.baselines((stack(cohort.healthy) + 1) / 2)
+
+
+def bench(cohort: Cohort, turn: int, simple: Mapping[str, Callable[[np.ndarray], np.ndarray]]) -> Bench:
+    """Those of evaluation number `turn`, beside `simple_rows`."""
     well = None if cohort.well is None else cases(cohort.well)
-    simple = anomalies.baselines(healthy)
     on = Bench(cases(cohort.validation), cases(cohort.tests[turn % len(cohort.tests)]), well, simple, {})
     for name, score in simple.items():
         on.maps[name] = Maps(score(on.validation.images), score(on.test.images), None if well is None else score(well.images))

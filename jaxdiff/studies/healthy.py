@@ -14,6 +14,7 @@ import numpy as np
 from jaxdiff import experiment, grids, model, plans, report, study
 from jaxdiff.data import loader, patients
 from jaxdiff.data.preprocess import to_json
+from jaxdiff.data.source import Source
 from jaxdiff.experiment import Bar, option
 from jaxdiff.export import bill
 from jaxdiff.metrics import detection
@@ -76,11 +77,14 @@ def blank(config: Config, cohort: Cohort, *, kind: str = 'v', **fields: Any) -> 
     return Model(network, {'name': config.path}, kind, None, to_json(cohort.preprocess), {'shape': list(cohort.shape)})
 
 
-def denoiser(name: str, config: Config, cohort: Cohort, *, noise: dict[str, Any] | None = None, source: Any = None, **more: Any) -> Plan:
-    """Of healthy slices, mirrored at random, or of `source`."""
-    source = cohort.healthy if source is None else source
-    fields = {key: more.pop(key) for key in ('norm', 'tokens') if key in more}
-    return plans.denoiser(name, blank(config, cohort, **fields), source, noise=noise, augment=loader.flip, **schedule_of(config), **more)
+def denoiser(
+    name: str, config: Config, cohort: Cohort, *, source: Source | None = None, network: Mapping[str, Any] | None = None, **options: Any
+) -> Plan:
+    """Of healthy slices, mirrored at random, or of `source`. `network` are more fields of its network, `options` those of `plans.denoiser`."""
+    made = blank(config, cohort, **(network or {}))
+    return plans.denoiser(
+        name, made, cohort.healthy if source is None else source, augment=loader.flip, **schedule_of(config), **options
+    )  # fmt: skip
 
 
 def chain(config: Config, trained: Model, *, noise: dict[str, Any] | None = None, repeats: int = 0, name: str = 'restoring'):
@@ -137,15 +141,17 @@ def run(system: str, config: Config, parts: Parts, bars: Sequence[Bar]) -> dict[
     """Train, judge and write the workdir; returns what result.json holds."""
     kept: dict[Any, Any] = {}  # what is made once for all seeds
 
-    def made(models: Models, cohort: Cohort) -> tuple[Detectors, Bench]:
+    def made(models: Models, cohort: Cohort) -> Detectors:
         if 'detectors' not in kept:
             own = parts.detectors(config, models, cohort)
             kept['detectors'] = own._replace(beside={**own.beside, **usual(config, models, cohort)})
+            kept['simple'] = detecting.simple_rows(cohort)
         return kept['detectors']
 
     def evaluate(config: Config, models: Models, cohort: Cohort, seed: int) -> experiment.Evaluation:
-        on = kept[seed] = detecting.bench(cohort, seed - config.seed)
-        return detecting.judge(on, made(models, cohort), jax.random.key(seed), parts.derive)
+        own = made(models, cohort)
+        on = kept[seed] = detecting.bench(cohort, seed - config.seed, kept['simple'])
+        return detecting.judge(on, own, jax.random.key(seed), parts.derive)
 
     def show(config: Config, models: Models, cohort: Cohort, folder: Workdir) -> list[report.Section]:
         sections = findings(config, made(models, cohort), cohort, kept[config.seed], folder)

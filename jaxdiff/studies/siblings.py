@@ -12,7 +12,7 @@ from jaxdiff.types import UserError
 
 
 class System(NamedTuple):
-    """A script: its name, its flags at the values that it shares with who asks, and its PARTS."""
+    """A script: its name, its flags, and its PARTS."""
 
     name: str
     config: experiment.Config
@@ -30,10 +30,15 @@ def known(script: str) -> tuple[str, ...]:
     return tuple(sorted(file.stem for file in here.parent.glob('*.py') if file != here))
 
 
-def systems(script: str, config: Any) -> tuple[System, ...]:
-    """Those that `config.systems` names. Raises `UserError` for a name that is none."""
+def systems(script: str, config: Any, presets: Mapping[str, Mapping[str, Any]]) -> tuple[System, ...]:
+    """Those that `config.systems` names, each at its own preset, with what `config` says otherwise than its preset among `presets`.
+
+    Raises `UserError` for a name that is none.
+    """
     here, found = Path(script).resolve(), []
-    shared = {each.name: getattr(config, each.name) for each in fields(config) if each.name != 'systems'}
+    usual = experiment.configure(type(config), presets, preset=config.preset)
+    told = {each.name: getattr(config, each.name) for each in fields(config) if each.name != 'systems'}
+    shared = {name: value for name, value in told.items() if name == 'preset' or value != getattr(usual, name)}
     for name in config.systems:
         if name not in known(script):
             raise UserError(f'--systems={name}: choose among {", ".join(known(script))}')

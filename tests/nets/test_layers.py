@@ -108,6 +108,23 @@ def test_attention_by_definition(attention):
         np.testing.assert_allclose(layer.apply(params[name], x, context), x + y.reshape(x.shape), atol=1e-5)
 
 
+def test_joint_attention_weighs_tokens_against_pixels_in_one_softmax(attention):
+    _, _, x, tokens = attention
+    layer = layers.Attention(heads=2, joint=True)
+    params = perturbed(layer.init(jax.random.key(0), x, tokens))
+    p = jax.tree.map(np.asarray, params['params'])
+    dense = lambda name, values: np.asarray(values @ p[name]['kernel'] + p[name]['bias'][None])
+    pixels = layers.group_norm(x, p['norm']['gain'], p['norm']['bias'], groups=1, silu=False).reshape(6, 4)
+    normed = (tokens - tokens.mean(-1, keepdims=True)) / jnp.sqrt(tokens.var(-1, keepdims=True) + 1e-5)
+    normed = normed * p['context_norm']['scale'][None] + p['context_norm']['bias'][None]
+    k, v = (np.concatenate([dense(f'{name}', pixels), dense(f'context_{name}', normed)]).reshape(-1, 2, 2) for name in ('key', 'value'))
+    weights = jax.nn.softmax(np.einsum('nhd,mhd->hnm', dense('query', pixels).reshape(-1, 2, 2), k) / np.sqrt(2), axis=-1)
+    y = dense('project', np.einsum('hnm,mhd->nhd', weights, v).reshape(6, 4)).reshape(x.shape)
+    np.testing.assert_allclose(layer.apply(params, x, tokens), x + y, atol=1e-5)
+    alone = layer.apply(params, x, tokens[:1]) - layer.apply(params, x, tokens[1:2])
+    assert alone.std((0, 1)).max() > 1e-3  # one token tells pixels apart, which in a softmax of its own it cannot
+
+
 def test_attention_commutes_with_permutations_of_pixels(attention):
     layer, params, x, _ = attention
     order = jnp.array([4, 2, 0, 1, 5, 3])

@@ -23,6 +23,7 @@ ODD = {
         (4, 2),
     ),
     'text': (UNet(**SMALL, design='ddpm', transformer=2, tokens=3, sinusoid='ho', pad='end', remat=(True, True)), (4, 4)),
+    'joint': (UNet(**SMALL, tokens=3, joint=True), (4, 4)),
     'volume': (UNet(**SMALL, dims=3, resample=(True, True, False), learned_variance=True, remat=(False, True)), (4, 4, 3)),
 }
 
@@ -221,6 +222,9 @@ def test_refusals():
         UNet(1, widths=(4, 4), attention=(True,))
     with pytest.raises(ValueError, match='tokens'):
         UNet(1, widths=(4, 4), attention=(False, False), tokens=3)
+    for fields in ({}, {'tokens': 3, 'transformer': 1}):
+        with pytest.raises(ValueError, match='joint'):
+            UNet(1, joint=True, **fields)
     for entries in ({'blocks': ()}, {'heads': (1, 2)}, {'remat': (True,)}):
         with pytest.raises(ValueError, match=next(iter(entries))):
             UNet(1, **entries)

@@ -31,7 +31,7 @@ def detector(score):
 
 
 def test_a_map_of_the_lesions_is_perfect_and_a_constant_one_is_at_chance(cohort):
-    on = detecting.bench(cohort, 0)
+    on = detecting.bench(cohort, 0, detecting.simple_rows(cohort))
     smooth = lambda images: 0 * images[..., 0] + 1
     made = Detectors(
         detector(smooth), {'single step': detector(smooth)}, {'nothing': detector(lambda images: images[..., 0])}, {'depth': 0.3}

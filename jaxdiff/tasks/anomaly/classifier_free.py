@@ -36,12 +36,12 @@ def restore(
         conditioned, healthy, null: as `guidance.classifier_free` takes them.
         times: fall from L to near 0, see `inversion.ddim_encoder`, as do `iterations`.
         weight: w of (1).
-        quantile: of |x0_hat|, over the whole image; None leaves out N.
+        quantile: of |x0_hat|, of each channel; None leaves out N.
     """
     free = conditioned(null)
     guided = classifier_free(conditioned, healthy, null, weight)
     if quantile is not None:
-        guided = dynamic_threshold(guided, quantile)
+        guided = dynamic_threshold(guided, quantile, axis=tuple(range(image.ndim - 1)))
     latent = encode(image, free, path, times, iterations=iterations)
     error = jnp.abs(image - decode(latent, free, path, times)).mean()
     return finding(image, decode(latent, guided, path, times)[None], inversion=error)
