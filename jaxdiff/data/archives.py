@@ -7,7 +7,7 @@
     atlas                             ATLAS v2: sub-*_T1w.nii.gz, and the stroke in *_mask.nii.gz beside it
     chexpert                          train.csv and .jpg: frontal views with no finding, or with a pleural effusion; or .npy files in
                                       <split>/healthy and <split>/diseased, patientN_studyM.npy
-    pairs                             a .csv with img_path, and if there are any mask_path, seg_path (of lesions), age, label and img_name
+    pairs                             a .csv with img_path, and if there are any seg_path (of lesions), age, label, person and img_name
 
 The parts that a layout names (train, test, ...) are not kept: whoever opens it splits by person. Raises `UserError`, one line with the file and the
 remedy, for what is missing.
@@ -33,11 +33,11 @@ STUDY = re.compile(r'(?P<person>patient\d+)_study\d+.*\.npy$')
 HEALTHY, DISEASED = 'healthy', 'diseased'
 
 
-def patients(spec: str, contrasts: Contrasts = ()) -> tuple[Patient, ...]:
-    """The index of '<layout>:<folder>', of these contrasts in this order, or of all that the layout has."""
+def patients(spec: str, contrasts: Contrasts = (), *, flag: str = 'data') -> tuple[Patient, ...]:
+    """The index of '<layout>:<folder>', of these contrasts (in any case) in this order, or of all that the layout has; `flag` is who gave it."""
     name, _, where = spec.partition(':')
     if name not in LAYOUTS or not where:
-        raise UserError(f'--data={spec}: choose {", ".join(f"{each}:<folder>" for each in LAYOUTS)}')
+        raise UserError(f'--{flag}={spec}: choose {", ".join(f"{each}:<folder>" for each in LAYOUTS)}')
     folder = Path(where)
     kind = 'file' if name == 'pairs' else 'folder'
     if not (folder.is_file() if name == 'pairs' else folder.is_dir()):
@@ -146,7 +146,7 @@ def chexpert(folder: Path, contrasts: Contrasts) -> tuple[Patient, ...]:
 
 
 def pairs(table: Path, contrasts: Contrasts) -> tuple[Patient, ...]:
-    """Rows of a table, paths being relative to it; `img_name` names the person, or the file does."""
+    """Rows of a table, paths being relative to it; `person` names whose scan it is, or `img_name` does, or the file."""
     found = []
     for row in _rows(table, ('img_path',)):
         file, mask = (_beside(table, row.get(name) or '') for name in ('img_path', 'seg_path'))
@@ -158,7 +158,7 @@ def pairs(table: Path, contrasts: Contrasts) -> tuple[Patient, ...]:
         age = (row.get('age') or '').strip()
         covariates = {'age': _number(table, 'age', age)} if age else {}
         found.append(
-            Patient(Path(row.get('img_name') or file).name, (file,), mask or None, int(float(label)) if label else None, covariates)
+            Patient(Path(row.get('person') or row.get('img_name') or file).name, (file,), mask or None, int(float(label)) if label else None, covariates)
         )
     return _some(found, table, 'rows')
 
@@ -170,10 +170,11 @@ LAYOUTS: dict[str, Callable[[Path, Contrasts], tuple[Patient, ...]]] = {
 
 
 def _wanted(contrasts: Contrasts, known: Contrasts, folder: Path) -> Contrasts:
+    spelt = {each.lower(): each for each in known}
     for each in contrasts:
-        if each not in known:
+        if each.lower() not in spelt:
             raise UserError(f'--contrasts={each}: {folder} is of a layout with {", ".join(known)}')
-    return contrasts
+    return tuple(spelt[each.lower()] for each in contrasts)
 
 
 def _some(found: Sequence[Patient], where: Path, example: str) -> tuple[Patient, ...]:

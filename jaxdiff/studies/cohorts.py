@@ -30,6 +30,7 @@ class Config(Training):
     """The flags that name a cohort."""
 
     data: str = option('phantom', "'phantom', 'brain' or '<layout>:<folder>', such as brats2021:scans")
+    healthy: str = option('', "'<layout>:<folder>' of healthy people to learn from, where --data are scans of patients, such as ixi:controls")
     contrasts: tuple = option((), 'channels of an image, in order; by default T1 of what is made, and all that a layout has')
     subjects: int = option(0, 'to train on, where they are made; 0: 1024 phantoms or 400 virtual brains', low=0)
     tuning: int = option(0, 'patients to choose on; 0: 64 phantoms or 8 virtual brains', low=0)
@@ -72,6 +73,8 @@ class Cohort(NamedTuple):
 
 def open_cohort(config: Config, *, labelled: bool = False) -> Cohort:
     """The cohort that the flags name; `labelled` asks for patients among those to train on. Raises `UserError` as the data do."""
+    if config.data in MADE and config.healthy:
+        raise UserError(f'--healthy={config.healthy}: {config.data} has healthy people of its own; give --data=<layout>:<folder> too')
     if config.data in MADE:
         return made(config, labelled)
     if ':' not in config.data:
@@ -82,10 +85,12 @@ def open_cohort(config: Config, *, labelled: bool = False) -> Cohort:
 
 
 def filed(config: Config, labelled: bool) -> Cohort:
-    """Of the user's own scans, split by person."""
+    """Of the user's own scans, split by person: health is learnt from slices without a lesion, with --healthy of those people alone."""
     parts = patients.split(archives.patients(config.data, config.contrasts), seed=config.seed)
-    pre = patients.fit(parts[0], size=config.size)
-    healthy = [patients.slices(part, pre, healthy=True) for part in parts[:2]]
+    well = patients.split(unmarked(config), seed=config.seed) if config.healthy else parts
+    taught = (*well[0], *parts[0]) if config.healthy and labelled else well[0]
+    pre = patients.fit(taught, size=config.size)
+    healthy = [patients.slices(part, pre, healthy=True) for part in well]
     whole = [patients.slices(part, pre) for part in parts]
     for part, source in zip(parts[1:], whole[1:], strict=True):
         for each in part:
@@ -96,8 +101,15 @@ def filed(config: Config, labelled: bool) -> Cohort:
         if not any(source.example(n)['mask'].any() for n in range(source.size)):
             names = ', '.join(sorted({each.name for each in part}))
             raise UserError(f'{config.data}: no lesion is marked in slices of {names}, to choose or judge by: give more scans with masks')
-    train = whole[0] if labelled else healthy[0]
-    return Cohort(train, healthy[0], whole[1], healthy[1], (whole[2],), None, pre, parts[2])
+    train = patients.slices(taught, pre) if labelled else healthy[0]
+    others = healthy[2] if config.healthy else None
+    return Cohort(train, healthy[0], whole[1], healthy[1], (whole[2],), others, pre, parts[2])
+
+
+def unmarked(config: Config) -> tuple[Patient, ...]:
+    """Of --healthy, everyone but the diseased without a mask; who has neither mask nor label counts as healthy there."""
+    found = archives.patients(config.healthy, config.contrasts, flag='healthy')
+    return tuple(each._replace(label=each.label or 0) for each in found if each.mask or each.label != 1)
 
 
 def made(config: Config, labelled: bool) -> Cohort:

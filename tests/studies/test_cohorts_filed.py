@@ -1,0 +1,53 @@
+"""Cohorts of the user's own scans: patients of one folder, healthy people of another."""
+
+import pytest
+from patient_files import AFFINE, brats, head, save
+
+from jaxdiff.studies import cohorts
+from jaxdiff.types import UserError
+
+FLAGS = dict(size=16, evaluations=1, contrasts=('t1',))
+
+
+@pytest.fixture(scope='module')
+def folders(tmp_path_factory):
+    root = tmp_path_factory.mktemp('scans')
+    for n in range(5):
+        save(root / 'ixi' / f'IXI{n:03d}-Guys-{n:04d}-T1.nii.gz', head(10 + n)[0], AFFINE)
+    return brats(root / 'brats', contrasts=('t1',)), root / 'ixi'
+
+
+@pytest.fixture(autouse=True)
+def kept(tmp_path, monkeypatch):
+    monkeypatch.setenv('JAXDIFF_CACHE', str(tmp_path / 'cache'))
+
+
+def opened(folders, **flags):
+    patients, people = folders
+    return cohorts.open_cohort(cohorts.Config(data=f'brats2021:{patients}', healthy=f'ixi:{people}', **FLAGS), **flags)
+
+
+def test_health_is_learnt_from_the_healthy_alone_and_patients_are_judged_beside_them(folders):
+    found = opened(folders)
+    scans = lambda source: {each['files'][0]['name'] for each in source.manifest['scans']}
+    people = [scans(each) for each in (found.train, found.calm, found.well)]
+    assert sum(map(len, people)) == 5 and len(set.union(*people)) == 5 and all(name.startswith('IXI') for name in set.union(*people))
+    assert all(name.startswith('BraTS') for each in (found.validation, *found.tests) for name in scans(each))
+    assert scans(found.healthy) == scans(found.train)
+
+
+def test_a_detector_that_is_told_learns_from_both(folders):
+    found = opened(folders, labelled=True)
+    labels = {int(found.train.example(n)['label']) for n in range(found.train.size)}
+    assert labels == {0, 1} and found.healthy.size < found.train.size
+
+
+@pytest.mark.parametrize(('flags', 'words'), [
+    (dict(data='phantom', healthy='ixi:there'), '--healthy=ixi:there: phantom has healthy'),
+    (dict(data='brats2021:{brats}', healthy='there'), '--healthy=there: choose'),
+    (dict(data='brats2021:{brats}', healthy='ixi:nowhere'), 'nowhere: no such folder'),
+])  # fmt: skip
+def test_what_is_wrong_with_the_flag_is_told(folders, flags, words):
+    given = {name: value.format(brats=folders[0]) for name, value in flags.items()}
+    with pytest.raises(UserError, match=words):
+        cohorts.open_cohort(cohorts.Config(**{**FLAGS, **given}))
