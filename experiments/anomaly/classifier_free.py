@@ -110,7 +110,7 @@ def derive(table: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
     return found
 
 
-PARTS = Parts(plan, detectors, derive, labelled=True)
+PARTS = Parts(plan, detectors, derive, labelled=True, calls=lambda config: 3 * config.encode)
 
 
 def run(config: Config) -> dict[str, Any]:

@@ -92,7 +92,7 @@ def derive(table: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
     return {'raw_ap_over_pixel_noise': table[OWN]['ap_raw'] - table['pixel noise']['ap_raw']}
 
 
-PARTS = Parts(plan, detectors, derive)
+PARTS = Parts(plan, detectors, derive, calls=lambda config: 1)
 
 
 def run(config: Config) -> dict[str, Any]:

@@ -33,7 +33,6 @@ class Config(healthy.Config):
 
 PRESETS = healthy.presets()
 SHARED = 'healthy'  # the name of the denoiser that all are compared with
-AHEAD = 0.15  # of the best of intensity, z-score and principal components
 BARS = {'brain': (Bar('systems_ahead_of_simple_rows', '>=', 5.0),), 'phantom': (Bar('systems_above_linear', '>=', 7.0),)}
 
 
@@ -87,7 +86,7 @@ def run(config: Config) -> dict[str, Any]:
         own = {name: table[name] for name in config.systems}
         metrics = {
             'systems_above_linear': float(sum(row['ap_over_linear'] > 0 for row in own.values())),
-            'systems_ahead_of_simple_rows': float(sum(row['ap_over_simple'] >= AHEAD for row in own.values())),
+            'systems_ahead_of_simple_rows': float(sum(row['ap_over_simple'] >= healthy.AHEAD for row in own.values())),
             'best_ap': max(row['ap'] for row in own.values()),
         }
         return Evaluation(metrics, table, {})
@@ -95,9 +94,11 @@ def run(config: Config) -> dict[str, Any]:
     def show(config: Config, models: Models, cohort: Both, folder: Workdir) -> list[report.Section]:
         return pictures(config, made(models, cohort), cohort.plain, benches[config.seed], folder)
 
+    whole = config.preset in ('cpu', 'gpu') and set(config.systems) == set(known(__file__))
+    asked = BARS.get(config.data, ()) if whole else ()
     return study.run(
         'anomaly/compare', config, open_data=lambda config: both(cohorts.open_cohort, config), plan=plan, evaluate=evaluate, show=show,
-        bars=BARS.get(config.data, ()) if config.preset in ('cpu', 'gpu') else (), evaluations=config.evaluations, save_every=config.save_every,
+        bars=asked, evaluations=config.evaluations, save_every=config.save_every,
         sketch=lambda config: both(cohorts.sketch, config), jobs=healthy.jobs, tables=lambda verdict: [table(config, verdict)],
     )  # fmt: skip
 

@@ -119,7 +119,7 @@ def derive(table: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
     return {'ap_over_residual': own - table['autoencoder alone']['ap'], 'ap_over_unmasked': own - table['no mask']['ap']}
 
 
-PARTS = Parts(plan, detectors, derive)
+PARTS = Parts(plan, detectors, derive, calls=lambda config: len(config.band) * config.draws + config.walk * config.repeats)
 
 
 def run(config: Config) -> dict[str, Any]:

@@ -101,7 +101,7 @@ def derive(table: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
     return {'ap_over_whole_image': table[OWN]['ap'] - table['whole image']['ap']}
 
 
-PARTS = Parts(plan, detectors, derive)
+PARTS = Parts(plan, detectors, derive, calls=lambda config: config.repeats * (config.size // config.box) ** 2)
 
 
 def run(config: Config) -> dict[str, Any]:

@@ -95,7 +95,7 @@ def derive(table: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
     }
 
 
-PARTS = Parts(plan, detectors, derive)
+PARTS = Parts(plan, detectors, derive, calls=lambda config: config.walk * config.repeats + config.second * config.resamplings)
 
 
 def run(config: Config) -> dict[str, Any]:

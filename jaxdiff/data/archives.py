@@ -158,7 +158,13 @@ def pairs(table: Path, contrasts: Contrasts) -> tuple[Patient, ...]:
         age = (row.get('age') or '').strip()
         covariates = {'age': _number(table, 'age', age)} if age else {}
         found.append(
-            Patient(Path(row.get('person') or row.get('img_name') or file).name, (file,), mask or None, int(float(label)) if label else None, covariates)
+            Patient(
+                Path(row.get('person') or row.get('img_name') or file).name,
+                (file,),
+                mask or None,
+                int(float(label)) if label else None,
+                covariates,
+            )
         )
     return _some(found, table, 'rows')
 

@@ -30,7 +30,9 @@ class Config(Training):
     """The flags that name a cohort."""
 
     data: str = option('phantom', "'phantom', 'brain' or '<layout>:<folder>', such as brats2021:scans")
-    healthy: str = option('', "'<layout>:<folder>' of healthy people to learn from, where --data are scans of patients, such as ixi:controls")
+    healthy: str = option(
+        '', "'<layout>:<folder>' of healthy people to learn from, where --data are scans of patients, such as ixi:controls"
+    )
     contrasts: tuple = option((), 'channels of an image, in order; by default T1 of what is made, and all that a layout has')
     subjects: int = option(0, 'to train on, where they are made; 0: 1024 phantoms or 400 virtual brains', low=0)
     tuning: int = option(0, 'patients to choose on; 0: 64 phantoms or 8 virtual brains', low=0)

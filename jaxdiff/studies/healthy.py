@@ -32,6 +32,8 @@ from jaxdiff.tasks.anomaly.finding import Finding
 from jaxdiff.workdir import Workdir
 
 Models = Mapping[str, Model]
+AHEAD = 0.15  # of the best of intensity, z-score and principal components
+BRAIN = (Bar('ap_over_simple', '>=', AHEAD),)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,6 +68,7 @@ class Parts(NamedTuple):
     derive: Callable[[Mapping[str, Mapping[str, float]]], Mapping[str, float]] = lambda table: {}
     show: Callable[[Any, Models, Cohort, Workdir], Sequence[report.Section]] = lambda config, models, cohort, folder: ()
     labelled: bool = False  # whether it is told which slices show a lesion
+    calls: Callable[[Any], int] = lambda config: config.walk * config.repeats  # of a network, for one image
 
 
 # ---- the denoiser of health
@@ -138,7 +141,8 @@ def usual(config: Config, models: Models, cohort: Cohort) -> dict[str, Detect]:
 
 
 def run(system: str, config: Config, parts: Parts, bars: Sequence[Bar]) -> dict[str, Any]:
-    """Train, judge and write the workdir; returns what result.json holds."""
+    """Train, judge and write the workdir; returns what result.json holds. `bars` are asked of phantoms, `BRAIN` of virtual brains."""
+    asked = {'phantom': bars, 'brain': BRAIN}.get(config.data, ()) if config.preset in ('cpu', 'gpu') else ()
     kept: dict[Any, Any] = {}  # what is made once for all seeds
 
     def made(models: Models, cohort: Cohort) -> Detectors:
@@ -165,8 +169,8 @@ def run(system: str, config: Config, parts: Parts, bars: Sequence[Bar]) -> dict[
 
     return study.run(
         system, config, open_data=lambda config: cohorts.open_cohort(config, labelled=parts.labelled), plan=plan, evaluate=evaluate, show=show,
-        bars=bars if config.preset in ('cpu', 'gpu') else (), evaluations=config.evaluations, save_every=config.save_every,
-        nfe=config.walk * config.repeats, sketch=lambda config: cohorts.sketch(config, labelled=parts.labelled), jobs=jobs,
+        bars=asked, evaluations=config.evaluations, save_every=config.save_every,
+        nfe=parts.calls(config), sketch=lambda config: cohorts.sketch(config, labelled=parts.labelled), jobs=jobs,
     )  # fmt: skip
 
 
