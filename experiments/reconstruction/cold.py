@@ -8,21 +8,23 @@ sampler, which forgets what was measured. Shen et al., "Learning to reconstruct 
 Scientific Reports 2024.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxdiff import experiment, model, plans, sampling
 from jaxdiff.data import loader
 from jaxdiff.data.datasets import Dataset
 from jaxdiff.experiment import Bar, option
+from jaxdiff.model import Model
 from jaxdiff.plans import Plan
 from jaxdiff.studies import judging, kspace, reconstructing
 from jaxdiff.studies.flags import schedule_of
-from jaxdiff.studies.judging import OWN, Models, Parts, Rows
+from jaxdiff.studies.judging import OWN, Models, Parts, Rows, Sweep
 from jaxdiff.tasks.reconstruction import cold
 from jaxdiff.types import UserError
 
@@ -31,12 +33,12 @@ from jaxdiff.types import UserError
 class Config(kspace.Config):
     walk: int = option(24, 'calls of the restorer', low=1)
     levels: int = option(1000, 'shares of the way that it is taught', low=1)
+    calls: tuple = option((1, 2, 4, 8, 24, 48), 'of the table over --walk', low=1)
 
 
-PRESETS = kspace.presets()
+PRESETS = kspace.presets(smoke={'calls': (1, 2)})
 CONSISTENT = 'one call, made consistent'
 BESIDE = ('one shot', CONSISTENT, 'naive')
-FEWER = (1, 4)  # a walk of one call is one shot with what was measured put back
 
 
 def plan(config: Config, data: Dataset) -> tuple[Plan, ...]:
@@ -59,37 +61,46 @@ def plan(config: Config, data: Dataset) -> tuple[Plan, ...]:
 
 
 def rows(config: Config, models: Models, data: Dataset) -> Rows:
-    """The improved sampler, also in fewer calls, the naive one, one call as it is, and an untrained restorer."""
+    """The improved sampler, the naive one, one call as it is and with what was measured put back, and an untrained restorer."""
     trained = models['restorer']
-
-    def run(calls: int, naive: bool = False):
-        times = jnp.linspace(1.0, 0.0, calls + 1)
-        count = config.count if calls > 1 else 1
-
-        def one(params, key, y, mask):
-            return cold.restore(key, y, mask, kspace.denoiser_of(trained, params), times=times, count=count, naive=naive).samples
-
-        mapped = sampling.mapper(one, size=8, name=f'{"naive" if naive else "filling in"}, {calls} calls')
-        return lambda params, key, at: mapped(params, sampling.keys(key, len(at.y)), at.y, at.mask)
 
     def once(params, y, mask):
         return cold.one_shot(y, mask, kspace.denoiser_of(trained, params))[None]
 
-    walk, naive, ask = run(config.walk), run(config.walk, naive=True), sampling.mapper(once, size=32, name='asking once')
-    fewer = {calls: run(calls) for calls in FEWER if calls < config.walk}
+    walk, naive, single = (
+        walking(config, trained, config.walk),
+        walking(config, trained, config.walk, naive=True),
+        walking(config, trained, 1),
+    )
+    ask = sampling.mapper(once, size=32, name='asking once')
     fresh = model.init(trained, jax.random.key(config.seed))
     return Rows(
         own=lambda mask: lambda key, at: walk(trained.params, key, at),
         beside={
             'one shot': lambda mask: lambda key, at: ask(trained.params, at.y, at.mask),
             'naive': lambda mask: lambda key, at: naive(trained.params, key, at),
-            **{
-                CONSISTENT if calls == 1 else f'{calls} calls': lambda mask, walk=walk: lambda key, at: walk(trained.params, key, at)
-                for calls, walk in fewer.items()
-            },
+            CONSISTENT: lambda mask: lambda key, at: single(trained.params, key, at),
         },
         controls={'untrained': lambda mask: lambda key, at: walk(fresh, key, at)},
     )
+
+
+def walking(config: Config, trained: Model, calls: int, *, naive: bool = False) -> Callable[..., np.ndarray]:
+    """`run(params, key, measured)` -> samples; of one call there is one."""
+    times, count = jnp.linspace(1.0, 0.0, calls + 1), config.count if calls > 1 else 1
+
+    def one(params, key, y, mask):
+        return cold.restore(key, y, mask, kspace.denoiser_of(trained, params), times=times, count=count, naive=naive).samples
+
+    mapped = sampling.mapper(one, size=8, name=f'{"naive" if naive else "filling in"}, {calls} calls')
+    return lambda params, key, at: mapped(params, sampling.keys(key, len(at.y)), at.y, at.mask)
+
+
+def sweeps(config: Config, models: Models, data: Dataset) -> tuple[Sweep, ...]:
+    """Over the number of calls."""
+    trained = models['restorer']
+    runs = {calls: walking(config, trained, calls) for calls in config.calls}
+    return (Sweep('calls', config.calls, lambda calls, mask: lambda key, at: runs[calls](trained.params, key, at)),)
 
 
 def slug(name: str) -> str:
@@ -102,7 +113,7 @@ def derive(table: Mapping[str, Mapping[str, float]], mask: str) -> dict[str, flo
     return {f'psnr_over_{slug(name)}': table[OWN]['psnr'] - table[name]['psnr'] for name in BESIDE if name in table}
 
 
-PARTS = Parts(plan, rows, nfe=lambda config: config.walk * config.count, derive=derive)
+PARTS = Parts(plan, rows, nfe=lambda config: config.walk * config.count, derive=derive, sweeps=sweeps)
 
 
 def run(config: Config) -> dict[str, Any]:

@@ -21,11 +21,14 @@ import numpy as np
 from jaxdiff import experiment, grids, model
 from jaxdiff.data.datasets import Dataset
 from jaxdiff.experiment import option
+from jaxdiff.model import Model
 from jaxdiff.plans import Plan
 from jaxdiff.studies import judging, kspace, reconstructing, solving
-from jaxdiff.studies.judging import OWN, Models, Parts, Rows
+from jaxdiff.studies.judging import OWN, Models, Parts, Rows, Sweep
+from jaxdiff.studies.kspace import Measured
 from jaxdiff.studies.solving import Solve
 from jaxdiff.tasks.reconstruction import posterior
+from jaxdiff.types import Key
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,9 +38,10 @@ class Config(kspace.Config):
     conjugate: int = option(5, 'conjugate gradients of each step of DDS', low=1)
     dps_steps: int = option(200, 'steps of DPS, which draws one sample', low=1)
     zetas: tuple = option((0.3, 1.0, 3.0, 10.0), 'how far a step of DPS goes, to choose from', low=0)
+    etas: tuple = option((0.0, 0.25, 0.5, 0.85, 1.0), 'of the table over --eta', low=0, high=1)
 
 
-PRESETS = kspace.presets(smoke={'dps_steps': 2, 'zetas': (1.0,)})
+PRESETS = kspace.presets(smoke={'dps_steps': 2, 'zetas': (1.0,), 'etas': (1.0,)})
 
 
 def plan(config: Config, data: Dataset) -> tuple[Plan, ...]:
@@ -47,21 +51,8 @@ def plan(config: Config, data: Dataset) -> tuple[Plan, ...]:
 
 def rows(config: Config, models: Models, data: Dataset) -> Rows:
     """Three ways, the system without noise of its own and with that of the ancestral step, and an untrained denoiser."""
-    trained = models['prior']
-    path, shape = model.make_path(trained.path), tuple(trained.card['shape'])
-    times = grids.default(path, config.walk)
-    common = dict(path=path, shape=shape)
-    ways = {
-        'dds': partial(posterior.dds, steps=config.conjugate),
-        'ddnm': posterior.ddnm,
-    }
-    ways['ancestral'] = partial(ways[config.way], ancestral=True)
-
-    def sampler(name: str, way: Callable[..., Any]):
-        draw = lambda key, y, operator, denoise, eta: way(key, y, operator, denoise, times=times, eta=eta, count=config.count, **common)
-        return solving.sampler(trained, draw, name=name)
-
-    run = {name: sampler(name.upper(), way) for name, way in ways.items()}
+    trained, ways = models['prior'], ways_of(config)
+    run = {name: sampler(config, trained, name.upper(), way) for name, way in ways.items()}
     fresh, (other,) = model.init(trained, jax.random.key(config.seed)), set(ways) - {config.way, 'ancestral'}
     of = lambda name, params, eta: lambda mask: lambda key, at: run[name](params, key, at, np.float32(eta))
     return Rows(
@@ -70,23 +61,52 @@ def rows(config: Config, models: Models, data: Dataset) -> Rows:
             other.upper(): of(other, trained.params, config.eta),
             f'{config.way.upper()}, eta 0': of(config.way, trained.params, 0.0),
             f'{config.way.upper()}, ancestral noise': of('ancestral', trained.params, config.eta),
-            'DPS': descending(config, models, data),
+            'DPS': tuned(config, models, data),
         },
         controls={'untrained': of(config.way, fresh, config.eta)},
     )
 
 
-def descending(config: Config, models: Models, data: Dataset) -> Callable[[str], Solve]:
-    """DPS, of each mask with the step that is best on validation slices."""
+def ways_of(config: Config) -> dict[str, Callable[..., Any]]:
+    """Samplers that take a step in the same form, by name."""
+    ways = {'dds': partial(posterior.dds, steps=config.conjugate), 'ddnm': posterior.ddnm}
+    return {**ways, 'ancestral': partial(ways[config.way], ancestral=True)}
+
+
+def sampler(config: Config, trained: Model, name: str, way: Callable[..., Any]) -> Callable[..., np.ndarray]:
+    """`run(params, key, measured, eta)` -> samples."""
+    path, shape = model.make_path(trained.path), tuple(trained.card['shape'])
+    common = dict(path=path, times=grids.default(path, config.walk), shape=shape, count=config.count)
+    draw = lambda key, y, operator, denoise, eta: way(key, y, operator, denoise, eta=eta, **common)
+    return solving.sampler(trained, draw, name=name)
+
+
+def sweeps(config: Config, models: Models, data: Dataset) -> tuple[Sweep, ...]:
+    """Over the share of fresh noise, and over the step of DPS."""
     trained = models['prior']
-    path, bench = model.make_path(trained.path), solving.Bench(config, data)
-    times, chosen = grids.default(path, config.dps_steps), {}
+    run, dps = sampler(config, trained, config.way.upper(), ways_of(config)[config.way]), descent(config, models)
+    return (
+        Sweep('eta', config.etas, lambda eta, mask: lambda key, at: run(trained.params, key, at, np.float32(eta))),
+        Sweep('zeta of DPS', config.zetas, lambda zeta, mask: lambda key, at: dps(key, at, zeta)),
+    )
+
+
+def descent(config: Config, models: Models) -> Callable[[Key, Measured, float], np.ndarray]:
+    """DPS of the same denoiser: (key, measured, zeta) -> samples."""
+    trained = models['prior']
+    path, shape = model.make_path(trained.path), tuple(trained.card['shape'])
+    times = grids.default(path, config.dps_steps)
 
     def draw(key, y, operator, denoise, zeta):
-        return posterior.dps(key, y, operator, denoise, path=path, times=times, shape=tuple(trained.card['shape']), zeta=zeta, count=1)
+        return posterior.dps(key, y, operator, denoise, path=path, times=times, shape=shape, zeta=zeta, count=1)
 
     run = solving.sampler(trained, draw, name='DPS')
-    walk = lambda key, at, zeta: run(trained.params, key, at, np.float32(zeta))
+    return lambda key, at, zeta: run(trained.params, key, at, np.float32(zeta))
+
+
+def tuned(config: Config, models: Models, data: Dataset) -> Callable[[str], Solve]:
+    """DPS, under each mask with the step that is best on validation slices."""
+    walk, bench, chosen = descent(config, models), solving.Bench(config, data), {}
 
     def make(mask: str) -> Solve:
         if mask not in chosen:
@@ -106,7 +126,7 @@ def derive(table: Mapping[str, Mapping[str, float]], mask: str) -> dict[str, flo
     }
 
 
-PARTS = Parts(plan, rows, nfe=lambda config: config.walk * config.count, derive=derive)
+PARTS = Parts(plan, rows, nfe=lambda config: config.walk * config.count, derive=derive, sweeps=sweeps)
 
 
 def run(config: Config) -> dict[str, Any]:

@@ -4,24 +4,26 @@
     python experiments/reconstruction/score_mri.py --coils=4              several coils, whose sensitivities are known
     python experiments/reconstruction/score_mri.py --preset=smoke
 
-Beside it stand the predictor alone, and half as many steps. Chung and Ye, "Score-based diffusion models for accelerated MRI", Medical Image
-Analysis 2022.
+Beside it stands the predictor alone, and a table over the number of steps. Chung and Ye, "Score-based diffusion models for accelerated MRI",
+Medical Image Analysis 2022.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import jax
+import numpy as np
 
 from jaxdiff import experiment, grids, model, plans
 from jaxdiff.data import loader
 from jaxdiff.data.datasets import Dataset
 from jaxdiff.experiment import Bar, option
+from jaxdiff.model import Model
 from jaxdiff.plans import Plan
 from jaxdiff.studies import judging, kspace, reconstructing, solving
 from jaxdiff.studies.flags import schedule_of
-from jaxdiff.studies.judging import OWN, Models, Parts, Rows
+from jaxdiff.studies.judging import OWN, Models, Parts, Rows, Sweep
 from jaxdiff.tasks.reconstruction import score_mri
 
 
@@ -32,9 +34,10 @@ class Config(kspace.Config):
     largest: float = option(30.0, 'sigma at the end of the path', low=1)
     spread: float = option(0.35, 'standard deviation of the parts of an image', low=0.01)
     snr: float = option(0.16, 'of the corrector', low=0.01)
+    fewer: tuple = option((4, 2, 1), 'by what --walk is divided in the table over the number of steps', low=1)
 
 
-PRESETS = kspace.presets(paper={'largest': 378.0, 'walk': 2000})
+PRESETS = kspace.presets(smoke={'fewer': (2, 1)}, paper={'largest': 378.0, 'walk': 2000})
 
 
 def plan(config: Config, data: Dataset) -> tuple[Plan, ...]:
@@ -45,29 +48,36 @@ def plan(config: Config, data: Dataset) -> tuple[Plan, ...]:
 
 
 def rows(config: Config, models: Models, data: Dataset) -> Rows:
-    """Predictor and corrector, the predictor alone, half the steps, and an untrained denoiser."""
+    """Predictor and corrector, the predictor alone, and an untrained denoiser."""
     trained = models['parts']
-    path, shape = model.make_path(trained.path), (*trained.card['shape'][:-1], 2)
-
-    def walking(steps: int, corrections: int, name: str):
-        times = grids.uniform(path, steps)
-
-        def draw(key, y, operator, denoise):
-            return score_mri.reconstruct(
-                key, y, operator, score_mri.by_parts(denoise), path=path, times=times, shape=shape, snr=config.snr,
-                corrections=corrections, count=config.count,
-            )  # fmt: skip
-
-        return solving.sampler(trained, draw, name=name)
-
-    run = walking(config.walk, 1, 'predictor and corrector')
-    others = {'no corrector': walking(config.walk, 0, 'predictor'), 'half the steps': walking(config.walk // 2, 1, 'half the steps')}
+    run, alone = (walking(config, trained, config.walk, corrections=corrections) for corrections in (1, 0))
     fresh = model.init(trained, jax.random.key(config.seed))
     return Rows(
         own=lambda mask: lambda key, at: run(trained.params, key, at),
-        beside={name: lambda mask, each=each: lambda key, at: each(trained.params, key, at) for name, each in others.items()},
+        beside={'no corrector': lambda mask: lambda key, at: alone(trained.params, key, at)},
         controls={'untrained': lambda mask: lambda key, at: run(fresh, key, at)},
     )
+
+
+def walking(config: Config, trained: Model, steps: int, *, corrections: int = 1) -> Callable[..., np.ndarray]:
+    """`run(params, key, measured)` -> samples."""
+    path, shape = model.make_path(trained.path), (*trained.card['shape'][:-1], 2)
+    times = grids.uniform(path, steps)
+
+    def draw(key, y, operator, denoise):
+        return score_mri.reconstruct(
+            key, y, operator, score_mri.by_parts(denoise), path=path, times=times, shape=shape, snr=config.snr,
+            corrections=corrections, count=config.count,
+        )  # fmt: skip
+
+    return solving.sampler(trained, draw, name=f'{steps} steps, {corrections} correction(s) each')
+
+
+def sweeps(config: Config, models: Models, data: Dataset) -> tuple[Sweep, ...]:
+    """Over the number of steps."""
+    trained = models['parts']
+    runs = {steps: walking(config, trained, steps) for steps in sorted({max(2, config.walk // each) for each in config.fewer})}
+    return (Sweep('steps', tuple(runs), lambda steps, mask: lambda key, at: runs[steps](trained.params, key, at)),)
 
 
 def derive(table: Mapping[str, Mapping[str, float]], mask: str) -> dict[str, float]:
@@ -75,7 +85,7 @@ def derive(table: Mapping[str, Mapping[str, float]], mask: str) -> dict[str, flo
     return {'psnr_over_no_corrector': table[OWN]['psnr'] - table['no corrector']['psnr']}
 
 
-PARTS = Parts(plan, rows, nfe=lambda config: 4 * config.walk * config.count, derive=derive)
+PARTS = Parts(plan, rows, nfe=lambda config: 4 * config.walk * config.count, derive=derive, sweeps=sweeps)
 
 
 def run(config: Config) -> dict[str, Any]:

@@ -38,6 +38,14 @@ class Rows(NamedTuple):
     controls: Mapping[str, Callable[[str], Solve]]
 
 
+class Sweep(NamedTuple):
+    """A system at other values of what is not learnt: what is changed, the values, and `solve(value, mask)`."""
+
+    of: str
+    values: Sequence[float]
+    solve: Callable[[float, str], Solve]
+
+
 class Parts(NamedTuple):
     """What a script adds."""
 
@@ -45,6 +53,7 @@ class Parts(NamedTuple):
     rows: Callable[[Any, Models, Dataset], Rows]
     nfe: Callable[[Any], int]
     derive: Callable[[Mapping[str, Mapping[str, float]], str], Mapping[str, float]] = lambda table, mask: {}
+    sweeps: Callable[[Any, Models, Dataset], Sequence[Sweep]] = lambda config, models, data: ()
 
 
 def fidelity(truth: np.ndarray, found: np.ndarray) -> dict[str, float]:
@@ -133,6 +142,20 @@ def judge(config: Config, bench: Bench, rows: Rows, seed: int, parts: Parts) -> 
             told = {each: row[each] for each in (*QUALITY, *(f'{each}_over_{base}' for each in QUALITY))} if name in controls else row
             into.update({f'{mask}_{each}': value for each, value in told.items()})
     return Evaluation(own, beside, controls)
+
+
+def swept(config: Config, bench: Bench, sweep: Sweep) -> dict[str, Any]:
+    """A table of validation slices: for each value PSNR of one sample and of the mean of all, under every mask."""
+    rows = []
+    for value in sweep.values:
+        row = [f'{value:g}']
+        for mask in config.masks:
+            at = bench.tuning(mask)
+            seen = score(at, sweep.solve(value, mask)(jax.random.key(config.seed), at))
+            row += [seen['psnr'], seen.get('psnr_of_mean')]
+        rows.append(row)
+    header = [sweep.of, *(f'{mask}, {what}' for mask in config.masks for what in ('one sample', f'mean of {config.count}'))]
+    return {'caption': f'{config.data}, validation slices: PSNR in dB.', 'header': header, 'rows': rows}
 
 
 def usual_bars(config: Config) -> tuple[Bar, ...]:

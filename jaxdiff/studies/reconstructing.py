@@ -47,13 +47,14 @@ def run(system: str, config: Config, parts: Parts, bars: Sequence[Bar]) -> dict[
 
     def show(config: Config, models: Models, data: Dataset, folder: Workdir) -> list[report.Section]:
         deliver(config, data, made(models, data)[1], folder)
+        kept['tables'] = [judging.swept(config, kept['bench'], each) for each in parts.sweeps(config, models, data)]
         return pictures(config, *made(models, data), folder)
 
     return study.run(
         system, config, open_data=opened, plan=lambda config, data: (*parts.plan(config, data), kspace.unet(config, data)),
         evaluate=evaluate, show=show, bars=bars if config.preset in ('cpu', 'gpu') else (), evaluations=config.evaluations,
         save_every=config.save_every, nfe=parts.nfe(config), sketch=kspace.sketch, notes={'peak': PEAK},
-        jobs=lambda config, todo: jobs(config, todo, parts.nfe(config)),
+        jobs=lambda config, todo: jobs(config, todo, parts.nfe(config)), tables=lambda verdict: kept['tables'],
     )  # fmt: skip
 
 
