@@ -76,6 +76,15 @@ def test_a_single_evaluation_has_no_deviation():
     assert 'sd' not in result['bars'][0]
 
 
+def test_other_data_than_the_usual_have_receipts_of_their_own():
+    @dataclass(frozen=True, kw_only=True)
+    class Usual(experiment.Config):
+        data: str = option('phantom', 'what')
+
+    names = [experiment.titled('family/thing', Usual(data=data)) for data in ('phantom', 'brain', 'brats2021:scans/of mine')]
+    assert names == ['family/thing', 'family/thing_brain', 'family/thing_brats2021']
+
+
 def test_conclude_writes_result_page_and_receipt(tmp_path, capsys):
     result = {'system': 'family/thing', 'preset': 'cpu', **verdict([Evaluation({'ap': 0.5}, {}, {})], [Bar('ap', '>=', 0.9)])}
     experiment.conclude(Workdir(tmp_path), result, [], receipts=str(tmp_path / 'results'))

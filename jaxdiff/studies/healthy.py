@@ -40,6 +40,9 @@ BRAIN = (Bar('ap_over_simple', '>=', AHEAD),)
 class Config(cohorts.Config):
     """The flags of every detector."""
 
+    path: str = option(
+        'cosine', 'how data turn into noise, from time 0 to 1, of which depths are shares', choices=('cosine', 'flow', 'vp', 'subvp')
+    )
     steps: int = option(3000, 'training steps of a denoiser', low=1)
     rate: float = option(2e-3, 'learning rate after warm-up, before its decay to 0', low=0)
     depths: tuple = option((0.15, 0.25, 0.4, 0.6), 'noising depths to choose from, in path time', low=0.01, high=0.99)

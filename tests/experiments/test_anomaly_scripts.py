@@ -12,6 +12,7 @@ import pytest
 from jaxdiff import model
 from jaxdiff.experiment import configure
 from jaxdiff.studies import cohorts
+from jaxdiff.studies.siblings import systems
 from jaxdiff.types import UserError
 
 SYSTEMS = {  # and what each trains beside the denoiser of health
@@ -62,6 +63,16 @@ def test_a_comparison_holds_every_row(tmp_path):
 
 def test_the_comparison_knows_every_script():
     assert set(import_module('anomaly.compare').Config().systems) == set(SYSTEMS)
+
+
+def test_a_comparison_leaves_each_script_its_own_presets():
+    script = import_module('anomaly.compare')
+    named = lambda **flags: {
+        each.name: each.config for each in systems(script.__file__, configure(script.Config, script.PRESETS, **flags), script.PRESETS)
+    }
+    plain, told = named(preset='cpu'), named(preset='cpu', walk=5, depths=(0.3,))
+    assert plain['classifier_free'].depths == (0.25, 0.5, 0.75) and plain['simplex'].depths == script.Config().depths
+    assert {each.walk for each in told.values()} == {5} and {each.depths for each in told.values()} == {(0.3,)}
 
 
 @pytest.mark.parametrize(('name', 'flags', 'words'), [

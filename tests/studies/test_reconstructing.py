@@ -101,3 +101,11 @@ def test_of_several_coils_no_more_is_asked_than_they_can_tell():
     names = lambda coils: {bar.name for bar in judging.usual_bars(configured(coils=coils))}
     assert {name for name in names(1) if 'TV' in name or 'residual' in name} == names(1) - names(3)
     assert 'random4_coverage_80' in names(3)
+
+
+def test_a_sweep_tells_the_error_of_each_value_on_validation_slices(bench):
+    config, far = bench.config, lambda size, mask: lambda key, at: np.stack([at.truth + size, at.truth - size], 1)
+    table = judging.swept(config, bench, judging.Sweep('size', (0.01, 0.1), far))
+    assert table['header'][0] == 'size' and len(table['header']) == 1 + 2 * len(config.masks)
+    (_, small, mean, *_), (name, large, *_) = table['rows']
+    assert name == '0.1' and small > large + 10 and mean > small + 10  # the two errors cancel in the mean
