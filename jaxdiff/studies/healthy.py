@@ -45,7 +45,7 @@ class Config(cohorts.Config):
     )
     steps: int = option(3000, 'training steps of a denoiser', low=1)
     rate: float = option(2e-3, 'learning rate after warm-up, before its decay to 0', low=0)
-    depths: tuple = option((0.15, 0.25, 0.4, 0.6), 'noising depths to choose from, in path time', low=0.01, high=0.99)
+    depths: tuple = option((0.1, 0.15, 0.25, 0.4, 0.6), 'noising depths to choose from, in path time', low=0.01, high=0.99)
     repeats: int = option(4, 'restorations that are averaged', low=1)
     walk: int = option(12, 'steps of a restoration', low=1)
 
@@ -91,6 +91,11 @@ def denoiser(
     return plans.denoiser(
         name, made, cohort.healthy if source is None else source, augment=loader.flip, **schedule_of(config), **options
     )  # fmt: skip
+
+
+def blobs(config: Config) -> dict[str, Any]:
+    """Simplex noise as `noise.named` takes it, whose largest blobs are a quarter of the image."""
+    return {'name': 'simplex', 'wavelength': config.size / 4, 'octaves': 6, 'persistence': 0.8, 'bank': 512}
 
 
 def chain(config: Config, trained: Model, *, noise: dict[str, Any] | None = None, repeats: int = 0, name: str = 'restoring'):

@@ -21,7 +21,7 @@ SYSTEMS = {  # and what each trains beside the denoiser of health
     'coarse': {'coarse', 'pixel', 'walked'},
     'latent': {'autoencoder', 'latent'},
     'patched': {'patched', 'whole'},
-    'resample': set(),
+    'resample': set(),  # of white noise; of simplex noise at other presets
     'simplex': {'simplex'},
 }
 TINY = dict(preset='smoke', steps=2, save_every=2)
