@@ -35,7 +35,7 @@ HEALTHY, NONE = CODES[:1], np.full((1, WIDTH), np.nan, np.float32)
 
 @dataclass(frozen=True, kw_only=True)
 class Config(healthy.Config):
-    depths: tuple = option((0.25, 0.5, 0.75), 'to which slices are encoded, to choose from, in path time', low=0.01, high=0.99)
+    depths: tuple = option((0.5, 0.75, 0.9), 'to which slices are encoded, to choose from, in path time', low=0.01, high=0.99)
     weights: tuple = option((1.5, 3.0, 5.0), 'of guidance, to choose from', low=1)
     seen: tuple = option((False, True, True), 'whether each resolution attends, and so sees the class')
     encode: int = option(30, 'steps of encoding, and as many of decoding', low=1)

@@ -71,7 +71,7 @@ def test_a_comparison_leaves_each_script_its_own_presets():
         each.name: each.config for each in systems(script.__file__, configure(script.Config, script.PRESETS, **flags), script.PRESETS)
     }
     plain, told = named(preset='cpu'), named(preset='cpu', walk=5, depths=(0.3,))
-    assert plain['classifier_free'].depths == (0.25, 0.5, 0.75) and plain['simplex'].depths == script.Config().depths
+    assert plain['classifier_free'].depths == (0.5, 0.75, 0.9) and plain['simplex'].depths == script.Config().depths
     assert {each.walk for each in told.values()} == {5} and {each.depths for each in told.values()} == {(0.3,)}
 
 
