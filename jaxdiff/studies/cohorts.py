@@ -87,14 +87,17 @@ def open_cohort(config: Config, *, labelled: bool = False) -> Cohort:
 
 
 def filed(config: Config, labelled: bool) -> Cohort:
-    """Of the user's own scans, split by person: health is learnt from slices without a lesion, with --healthy of those people alone."""
+    """Of the user's own scans, split by person: health is learnt from slices without a lesion, with --healthy of those people alone.
+
+    Slices are made alike, whether detectors are told which show a lesion or not, since a comparison judges both by the same.
+    """
     parts = patients.split(archives.patients(config.data, config.contrasts), seed=config.seed)
     well = patients.split(unmarked(config), seed=config.seed) if config.healthy else parts
-    taught = (*well[0], *parts[0]) if config.healthy and labelled else well[0]
+    taught = (*well[0], *parts[0]) if config.healthy else parts[0]
     pre = patients.fit(taught, size=config.size)
-    healthy = [patients.slices(part, pre, healthy=True) for part in well]
-    whole = [patients.slices(part, pre) for part in parts]
-    for part, source in zip(parts[1:], whole[1:], strict=True):
+    healthy = [patients.slices(part, pre, healthy=True) for part in (well if config.healthy else well[:2])]
+    whole = [patients.slices(part, pre) for part in parts[1:]]
+    for part, source in zip(parts[1:], whole, strict=True):
         for each in part:
             if each.label == 1 and each.mask is None:
                 raise UserError(
@@ -105,13 +108,16 @@ def filed(config: Config, labelled: bool) -> Cohort:
             raise UserError(f'{config.data}: no lesion is marked in slices of {names}, to choose or judge by: give more scans with masks')
     train = patients.slices(taught, pre) if labelled else healthy[0]
     others = healthy[2] if config.healthy else None
-    return Cohort(train, healthy[0], whole[1], healthy[1], (whole[2],), others, pre, parts[2])
+    return Cohort(train, healthy[0], whole[0], healthy[1], (whole[1],), others, pre, parts[2])
 
 
 def unmarked(config: Config) -> tuple[Patient, ...]:
-    """Of --healthy, everyone but the diseased without a mask; who has neither mask nor label counts as healthy there."""
-    found = archives.patients(config.healthy, config.contrasts, flag='healthy')
-    return tuple(each._replace(label=each.label or 0) for each in found if each.mask or each.label != 1)
+    """Of --healthy, everyone but the diseased without a mask. Raises `UserError` where nobody is left."""
+    every = archives.patients(config.healthy, config.contrasts, flag='healthy')
+    found = tuple(each for each in every if each.mask or each.label != 1)
+    if not found:
+        raise UserError(f'--healthy={config.healthy}: holds the diseased alone, without masks: give healthy people')
+    return found
 
 
 def made(config: Config, labelled: bool) -> Cohort:

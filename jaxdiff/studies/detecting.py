@@ -117,9 +117,9 @@ def score(on: Bench, maps: Maps) -> dict[str, float]:
     raw = np.where(detection.erode(on.test.brains), maps.test, 0)[on.test.brains]
     found |= {'ap_raw': detection.average_precision(raw, on.test.lesions[on.test.brains])}
     if on.well is not None:
-        means = [_mean(maps.test, on.test.brains), _mean(maps.well, on.well.brains)]
-        ill = np.concatenate([np.ones(len(means[0]), bool), np.zeros(len(means[1]), bool)])
-        found |= {'image_auroc': detection.auroc(np.concatenate(means), ill), 'healthy_to_ill': float(means[1].mean() / means[0].mean())}
+        means = np.concatenate([_mean(maps.test, on.test.brains), _mean(maps.well, on.well.brains)])
+        ill = np.concatenate([on.test.lesions.any((1, 2)), np.zeros(len(on.well.brains), bool)])
+        found |= {'image_auroc': detection.auroc(means, ill), 'healthy_to_ill': float(means[~ill].mean() / means[ill].mean())}
     return {name: float(value) for name, value in found.items() if np.isfinite(value)}
 
 

@@ -10,6 +10,8 @@ from jaxdiff import experiment
 from jaxdiff.plans import Later, Plan
 from jaxdiff.types import UserError
 
+OWN = ('systems', 'workdir', 'resume')  # flags of who asks, which its scripts do not share: what lies in its workdir are its own flags
+
 
 class System(NamedTuple):
     """A script: its name, its flags, and its PARTS."""
@@ -37,7 +39,7 @@ def systems(script: str, config: Any, presets: Mapping[str, Mapping[str, Any]]) 
     """
     here, found = Path(script).resolve(), []
     usual = experiment.configure(type(config), presets, preset=config.preset)
-    told = {each.name: getattr(config, each.name) for each in fields(config) if each.name != 'systems'}
+    told = {each.name: getattr(config, each.name) for each in fields(config) if each.name not in OWN}
     shared = {name: value for name, value in told.items() if name == 'preset' or value != getattr(usual, name)}
     for name in config.systems:
         if name not in known(script):

@@ -14,6 +14,7 @@ from jaxdiff.experiment import configure
 from jaxdiff.studies import cohorts
 from jaxdiff.studies.siblings import systems
 from jaxdiff.types import UserError
+from jaxdiff.workdir import write_json
 
 SYSTEMS = {  # and what each trains beside the denoiser of health
     'classifier_free': {'told'},
@@ -65,13 +66,16 @@ def test_the_comparison_knows_every_script():
     assert set(import_module('anomaly.compare').Config().systems) == set(SYSTEMS)
 
 
-def test_a_comparison_leaves_each_script_its_own_presets():
+def test_a_comparison_leaves_each_script_its_own_presets(tmp_path):
     script = import_module('anomaly.compare')
     named = lambda **flags: {
         each.name: each.config for each in systems(script.__file__, configure(script.Config, script.PRESETS, **flags), script.PRESETS)
     }
     plain, told = named(preset='cpu'), named(preset='cpu', walk=5, depths=(0.3,))
     assert plain['classifier_free'].depths == (0.5, 0.75, 0.9) and plain['simplex'].depths == script.Config().depths
+    write_json(tmp_path / 'config.json', {'config': {'preset': 'cpu', 'walk': 7, 'depths': [0.2]}, 'data': ''})
+    resumed = named(workdir=str(tmp_path), resume=True)
+    assert {(each.walk, each.depths) for each in resumed.values()} == {(7, (0.2,))} and resumed['latent'].workdir == ''
     assert {each.walk for each in told.values()} == {5} and {each.depths for each in told.values()} == {(0.3,)}
 
 

@@ -51,3 +51,14 @@ def test_what_is_wrong_with_the_flag_is_told(folders, flags, words):
     given = {name: value.format(brats=folders[0]) for name, value in flags.items()}
     with pytest.raises(UserError, match=words):
         cohorts.open_cohort(cohorts.Config(**{**FLAGS, **given}))
+
+
+def test_slices_are_made_alike_whoever_learns_from_them(folders):
+    assert opened(folders).preprocess == opened(folders, labelled=True).preprocess
+
+
+def test_a_folder_of_the_diseased_alone_is_refused(folders, tmp_path):
+    for n in range(3):
+        save(tmp_path / 'strokes' / f'sub-r{n:03d}s001' / f'sub-r{n:03d}s001_T1w.nii.gz', head(n, lesion=True)[0], AFFINE)
+    with pytest.raises(UserError, match=r'--healthy=atlas:.*: holds the diseased alone'):
+        cohorts.open_cohort(cohorts.Config(data=f'brats2021:{folders[0]}', healthy=f'atlas:{tmp_path / "strokes"}', **FLAGS))
