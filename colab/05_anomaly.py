@@ -164,7 +164,7 @@ def again(key, image, denoise, limit):
     one, two = jax.random.split(key)
     times = healthy.times(config, path, depth)
     first = partial.restore(one, image, denoise, path=path, solver=ddpm(path), times=times, repeats=repeats)
-    shallow = grids.uniform(path, 6, start=0.15)
+    shallow = grids.uniform(path, 6, start=depth / 4)
     return resample.restore(two, first, denoise, path=path, solver=ddpm(path), times=shallow, threshold=limit, resamplings=3)
 
 
@@ -181,5 +181,5 @@ print('re-sampled', precise(mended(trained.params, key, cohorts.scans(patients),
 # python experiments/anomaly/coarse.py --data=brats2021:/path/to/scans --contrasts=flair --workdir=runs/mine
 # ```
 #
-# `runs/mine/outputs/<patient>/` then holds `restored.nii.gz`, `anomaly.nii.gz` and `mask.nii.gz` in the frame of each scan, and
+# `runs/mine/outputs/<number>-<patient>/` then holds `restored.nii.gz`, `anomaly.nii.gz` and `mask.nii.gz` in the frame of each scan, and
 # `runs/mine/report.html` the figures beside their baselines. `docs/anomaly.md` says which of the seven systems to take when.

@@ -125,7 +125,7 @@ def derive(table: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
     return {'ap_over_saliency': own - table['saliency']['ap'], 'ap_over_no_guidance': own - table['no guidance']['ap']}
 
 
-PARTS = Parts(plan, detectors, derive, labelled=True, calls=lambda config: 2 * config.encode)
+PARTS = Parts(plan, detectors, derive, labelled=True, calls=lambda config: 3 * config.encode)
 
 
 def run(config: Config) -> dict[str, Any]:

@@ -118,7 +118,12 @@ def derive(table: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
     }
 
 
-PARTS = Parts(plan, detectors, derive, calls=lambda config: config.walk * config.repeats + config.second * config.resamplings)
+PARTS = Parts(
+    plan,
+    detectors,
+    derive,
+    calls=lambda config: config.walk * config.repeats + config.second + (config.second - 1) * (config.resamplings - 1),
+)
 
 
 def run(config: Config) -> dict[str, Any]:

@@ -3,9 +3,9 @@
     python experiments/reconstruction/cold.py                        phantoms, random and Gaussian columns at 4x
     python experiments/reconstruction/cold.py --preset=smoke
 
-Samples differ by the order in which frequencies are filled in. Beside them stand walks of fewer calls, the restorer asked once, and the naive
-sampler, which forgets what was measured. Shen et al., "Learning to reconstruct accelerated MRI through k-space cold diffusion without noise",
-Scientific Reports 2024.
+Samples differ by the order in which frequencies are filled in. Beside them stand the restorer asked once, as it is and made consistent, the naive
+sampler, which forgets what was measured, and a table over the number of calls. Shen et al., "Learning to reconstruct accelerated MRI through k-space
+cold diffusion without noise", Scientific Reports 2024.
 """
 
 from collections.abc import Callable, Mapping

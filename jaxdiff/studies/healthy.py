@@ -1,6 +1,6 @@
 """What experiments in anomaly detection share: the denoiser of health, the rows that stand beside every system, and the page.
 
-One denoiser of healthy slices, of white noise along a cosine path, is asked once (the row 'single step') and walked (the row 'chain'), averaged
+One denoiser of healthy slices, of white noise, is asked once (the row 'single step') and walked (the row 'chain'), averaged
 over as many draws as the system takes. Depths are path times, chosen on validation patients for each row by itself.
 """
 
