@@ -13,7 +13,7 @@ flags = dict(flag[2:].split('=') for flag in sys.argv[1:])
 if 'compilation_cache' in flags:
     jax.config.update('jax_compilation_cache_dir', flags['compilation_cache'])
     jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.0)
-jax.jit(lambda x: sum(jnp.sort(jnp.sin(x * n)) for n in range(30)))(jnp.ones(7))
+jax.jit(lambda x: sum(jnp.sort(jnp.sin(x * n)) for n in range(150)))(jnp.ones(7))
 """
 NETWORK = {'name': 'unet', 'channels': 1, 'widths': [4], 'blocks': 0, 'attention': [], 'groups': 2}
 

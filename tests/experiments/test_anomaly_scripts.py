@@ -9,7 +9,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from jaxdiff import model
+from jaxdiff import model, plans
 from jaxdiff.experiment import configure
 from jaxdiff.studies import cohorts
 from jaxdiff.studies.siblings import systems
@@ -47,10 +47,18 @@ def test_a_run_leaves_what_it_should(name, tmp_path):
 
 
 @pytest.mark.parametrize('name', SYSTEMS)
-def test_every_system_can_be_planned(name, tmp_path, capsys):
-    script, config = configured(name, tmp_path / 'run', dry_run=True)
+def test_every_system_can_be_planned(name, tmp_path):
+    script, config = configured(name, tmp_path / 'run')
+    cohort = cohorts.sketch(config, labelled=script.PARTS.labelled)
+    found = {plan.stage.name for plan in plans.resolved(script.PARTS.plan(config, cohort))}
+    assert found - {'healthy'} == SYSTEMS[name]
+
+
+def test_a_dry_run_tells_the_cost_and_writes_nothing(tmp_path, capsys):
+    script, config = configured('resample', tmp_path / 'run', dry_run=True)
     told = script.run(config)
-    assert set(told['parameters']) == {'healthy', *SYSTEMS[name]} and not (tmp_path / 'run').exists()
+    assert set(told['parameters']) == {'healthy'} and told['seconds'] > 0 and not (tmp_path / 'run').exists()
+    assert 'in all' in capsys.readouterr().out
 
 
 def test_a_comparison_holds_every_row(tmp_path):

@@ -10,8 +10,10 @@ from fastmri_files import HEADER, written
 from patient_files import AFFINE, SHAPE, head
 from patient_files import save as save_scan
 
+from jaxdiff import plans
 from jaxdiff.data import coils, volumes
 from jaxdiff.experiment import configure
+from jaxdiff.studies import kspace
 from jaxdiff.types import UserError
 
 SYSTEMS = {  # and what each trains beside the U-Net
@@ -44,8 +46,16 @@ def test_a_run_leaves_what_it_should(tmp_path):
 
 @pytest.mark.parametrize('name', SYSTEMS)
 def test_every_system_can_be_planned(name, tmp_path):
-    script, config = configured(name, tmp_path / 'run', dry_run=True)
-    assert set(script.run(config)['parameters']) == {'unet', *SYSTEMS[name]} and not (tmp_path / 'run').exists()
+    script, config = configured(name, tmp_path / 'run')
+    found = plans.resolved(script.PARTS.plan(config, kspace.sketch(config)))
+    assert {plan.stage.name for plan in found} == SYSTEMS[name]
+
+
+def test_a_dry_run_tells_the_cost_and_writes_nothing(tmp_path, capsys):
+    script, config = configured('kspace_guided', tmp_path / 'run', dry_run=True)
+    told = script.run(config)
+    assert set(told['parameters']) == {'unet', 'prior'} and told['seconds'] > 0 and not (tmp_path / 'run').exists()
+    assert 'in all' in capsys.readouterr().out
 
 
 def test_a_comparison_holds_every_row(tmp_path):
