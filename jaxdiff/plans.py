@@ -195,16 +195,16 @@ def learner(
 def train(plans: Sequence[Plan | Later], folder: Workdir, *, seed: int, cache: Path | None = None, **options: Any) -> dict[str, Trained]:
     """Train the plans in order inside the workdir, from the newest checkpoint where there is one.
 
-    A plan that needs what earlier ones have trained is given as a function of those models. A model that `cache` holds under the same recipe is
-    taken from there. Leaves `<name>.json` in the workdir from the start and `<name>.npz` at the end, so that an interrupted run can be sampled
-    from too. `options` are those of `training.loop.run`: save_every, log_every.
+    A plan that needs what earlier ones have trained is given as a function of those models. A model that `cache` holds under the same recipe, or
+    without a cache an earlier plan has trained by it, is taken from there. Leaves `<name>.json` in the workdir from the start and `<name>.npz`
+    at the end, so that an interrupted run can be sampled from too. `options` are those of `training.loop.run`: save_every, log_every.
     """
-    done = {}
+    done, alike = {}, {}
     for each in plans:
         plan = each if isinstance(each, Plan) else each({label: other.model for label, other in done.items()})
-        name, stem = plan.stage.name, folder.root / plan.stage.name
-        kept = cache and cache / digest(plan.recipe)
-        if kept and processes.first(kept.with_suffix('.npz').exists):
+        name, stem, recipe = plan.stage.name, folder.root / plan.stage.name, digest(plan.recipe)
+        kept = cache / recipe if cache else alike.setdefault(recipe, stem)
+        if (cache or kept != stem) and processes.first(kept.with_suffix('.npz').exists):
             print(f'{name}: trained before by the same recipe, taken from {kept}.npz')
             found = model.load(kept)
             processes.first(lambda found=found, stem=stem: model.save(found, stem))
@@ -216,7 +216,7 @@ def train(plans: Sequence[Plan | Later], folder: Workdir, *, seed: int, cache: P
         seen = state_digest(states[name])
         trained = plan.finish(states[name])
         trained = trained._replace(card={**trained.card, 'recipe': plan.recipe, 'state_digest': seen})
-        for where in (stem, kept) if kept else (stem,):
+        for where in {stem, kept}:
             processes.first(lambda trained=trained, where=where: _save(trained, where))
         done[name] = Trained(trained, seen)
     return done

@@ -113,7 +113,14 @@ def derive(table: Mapping[str, Mapping[str, float]], mask: str) -> dict[str, flo
     return {f'psnr_over_{slug(name)}': table[OWN]['psnr'] - table[name]['psnr'] for name in BESIDE if name in table}
 
 
-PARTS = Parts(plan, rows, nfe=lambda config: config.walk * config.count, derive=derive, sweeps=sweeps)
+PARTS = Parts(
+    plan,
+    rows,
+    nfe=lambda config: config.walk * config.count,
+    derive=derive,
+    sweeps=sweeps,
+    tried=lambda config: sum(config.calls) * config.count,
+)
 
 
 def run(config: Config) -> dict[str, Any]:

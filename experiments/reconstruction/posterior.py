@@ -126,7 +126,12 @@ def derive(table: Mapping[str, Mapping[str, float]], mask: str) -> dict[str, flo
     }
 
 
-PARTS = Parts(plan, rows, nfe=lambda config: config.walk * config.count, derive=derive, sweeps=sweeps)
+def tried(config: Config) -> int:
+    """DPS draws one sample."""
+    return len(config.etas) * config.walk * config.count + len(config.zetas) * config.dps_steps
+
+
+PARTS = Parts(plan, rows, nfe=lambda config: config.walk * config.count, derive=derive, sweeps=sweeps, tried=tried)
 
 
 def run(config: Config) -> dict[str, Any]:

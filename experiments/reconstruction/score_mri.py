@@ -76,7 +76,7 @@ def walking(config: Config, trained: Model, steps: int, *, corrections: int = 1)
 def sweeps(config: Config, models: Models, data: Dataset) -> tuple[Sweep, ...]:
     """Over the number of steps."""
     trained = models['parts']
-    runs = {steps: walking(config, trained, steps) for steps in sorted({max(2, config.walk // each) for each in config.fewer})}
+    runs = {steps: walking(config, trained, steps) for steps in numbers(config)}
     return (Sweep('steps', tuple(runs), lambda steps, mask: lambda key, at: runs[steps](trained.params, key, at)),)
 
 
@@ -85,7 +85,20 @@ def derive(table: Mapping[str, Mapping[str, float]], mask: str) -> dict[str, flo
     return {'psnr_over_no_corrector': table[OWN]['psnr'] - table['no corrector']['psnr']}
 
 
-PARTS = Parts(plan, rows, nfe=lambda config: 4 * config.walk * config.count, derive=derive, sweeps=sweeps)
+def numbers(config: Config) -> list[int]:
+    """Of steps, in the table."""
+    return sorted({max(2, config.walk // each) for each in config.fewer})
+
+
+def calls(config: Config, steps: int) -> int:
+    """Of the network, which sees real and imaginary parts by themselves, in predictions and in as many corrections."""
+    return 2 * 2 * steps * config.count
+
+
+PARTS = Parts(
+    plan, rows, nfe=lambda config: calls(config, config.walk), derive=derive, sweeps=sweeps,
+    tried=lambda config: sum(calls(config, steps) for steps in numbers(config)),
+)  # fmt: skip
 
 
 def run(config: Config) -> dict[str, Any]:

@@ -6,6 +6,7 @@ validation patients, whom nothing learns from, and figures come from others agai
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -91,8 +92,9 @@ def filed(config: Config, labelled: bool) -> Cohort:
 
     Slices are made alike, whether detectors are told which show a lesion or not, since a comparison judges both by the same.
     """
-    parts = patients.split(archives.patients(config.data, config.contrasts), seed=config.seed)
-    well = patients.split(unmarked(config), seed=config.seed) if config.healthy else parts
+    scans = archives.patients(config.data, config.contrasts)
+    parts = patients.split(scans, seed=config.seed)
+    well = patients.split(unmarked(config, scans), seed=config.seed) if config.healthy else parts
     taught = (*well[0], *parts[0]) if config.healthy else parts[0]
     pre = patients.fit(taught, size=config.size)
     healthy = [patients.slices(part, pre, healthy=True) for part in (well if config.healthy else well[:2])]
@@ -111,9 +113,14 @@ def filed(config: Config, labelled: bool) -> Cohort:
     return Cohort(train, healthy[0], whole[0], healthy[1], (whole[1],), others, pre, parts[2])
 
 
-def unmarked(config: Config) -> tuple[Patient, ...]:
-    """Of --healthy, everyone but the diseased without a mask. Raises `UserError` where nobody is left."""
+def unmarked(config: Config, scans: Sequence[Patient]) -> tuple[Patient, ...]:
+    """Of --healthy, everyone but the diseased without a mask. Raises `UserError` where nobody is left, and for a file of `scans` too."""
     every = archives.patients(config.healthy, config.contrasts, flag='healthy')
+    judged = {Path(file).resolve() for each in scans for file in each.files}
+    if both := sorted(file for each in every for file in each.files if Path(file).resolve() in judged):
+        raise UserError(
+            f'--healthy={config.healthy}: {both[0]} is among --data too, so that its person may be learnt and judged: leave it out'
+        )
     found = tuple(each for each in every if each.mask or each.label != 1)
     if not found:
         raise UserError(f'--healthy={config.healthy}: holds the diseased alone, without masks: give healthy people')
@@ -191,7 +198,7 @@ def _both(healthy: Source, patients: Source) -> Source:
 
 def sketch(config: Config, *, labelled: bool = False) -> Cohort:
     """Zeros in the shape of the data, where they are made."""
-    if config.data not in MADE:
+    if config.data not in MADE or config.healthy:
         return open_cohort(config, labelled=labelled)
     shape = (config.size, config.size, len(config.contrasts or CONTRASTS))
     zeros = {'image': np.zeros(shape, np.float32), 'mask': np.zeros((*shape[:2], 1), bool), 'brain': np.ones((*shape[:2], 1), bool)}

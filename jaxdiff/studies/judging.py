@@ -51,9 +51,10 @@ class Parts(NamedTuple):
 
     plan: Callable[[Any, Dataset], Sequence[Plan | Later]]
     rows: Callable[[Any, Models, Dataset], Rows]
-    nfe: Callable[[Any], int]
+    nfe: Callable[[Any], int]  # network calls for all samples of an image
     derive: Callable[[Mapping[str, Mapping[str, float]], str], Mapping[str, float]] = lambda table, mask: {}
     sweeps: Callable[[Any, Models, Dataset], Sequence[Sweep]] = lambda config, models, data: ()
+    tried: Callable[[Any], int] = lambda config: 0  # network calls of the sweeps for an image
 
 
 def fidelity(truth: np.ndarray, found: np.ndarray) -> dict[str, float]:

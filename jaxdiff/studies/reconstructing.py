@@ -54,14 +54,16 @@ def run(system: str, config: Config, parts: Parts, bars: Sequence[Bar]) -> dict[
         system, config, open_data=opened, plan=lambda config, data: (*parts.plan(config, data), kspace.unet(config, data)),
         evaluate=evaluate, show=show, bars=bars if config.preset in ('cpu', 'gpu') else (), evaluations=config.evaluations,
         save_every=config.save_every, nfe=parts.nfe(config), sketch=kspace.sketch, notes={'peak': PEAK},
-        jobs=lambda config, todo: jobs(config, todo, parts.nfe(config)), tables=lambda verdict: kept['tables'],
+        jobs=lambda config, todo: jobs(config, todo, parts), tables=lambda verdict: kept['tables'],
     )  # fmt: skip
 
 
-def jobs(config: Config, todo: Sequence[Plan], calls: int) -> tuple[bill.Job, ...]:
-    """What judging asks of the system's own network; other rows cost about as much each."""
-    slices = config.evaluations * len(config.masks) * (config.patients + config.tuning)
-    return (bill.calling(todo[0].blank, count=slices, size=8, calls=calls, name='reconstructing'),)
+def jobs(config: Config, todo: Sequence[Plan], parts: Parts) -> tuple[bill.Job, ...]:
+    """What judging and the tables ask of the system's own network; other rows cost about as much each."""
+    tuning = len(config.masks) * config.tuning
+    slices = config.evaluations * (len(config.masks) * config.patients + tuning)
+    calls = {'reconstructing': (slices, parts.nfe(config)), 'trying what is not learnt': (tuning, parts.tried(config))}
+    return tuple(bill.calling(todo[0].blank, count=count, size=8, calls=each, name=name) for name, (count, each) in calls.items() if each)
 
 
 def pictures(config: Config, bench: Bench, rows: Rows, folder: Workdir) -> list[report.Section]:

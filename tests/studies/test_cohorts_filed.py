@@ -62,3 +62,13 @@ def test_a_folder_of_the_diseased_alone_is_refused(folders, tmp_path):
         save(tmp_path / 'strokes' / f'sub-r{n:03d}s001' / f'sub-r{n:03d}s001_T1w.nii.gz', head(n, lesion=True)[0], AFFINE)
     with pytest.raises(UserError, match=r'--healthy=atlas:.*: holds the diseased alone'):
         cohorts.open_cohort(cohorts.Config(data=f'brats2021:{folders[0]}', healthy=f'atlas:{tmp_path / "strokes"}', **FLAGS))
+
+
+def test_a_scan_that_is_in_both_folders_is_refused(folders):
+    with pytest.raises(UserError, match=r'IXI000.*is among --data too'):
+        cohorts.open_cohort(cohorts.Config(data=f'ixi:{folders[1]}', healthy=f'ixi:{folders[1]}/../ixi', **FLAGS))
+
+
+def test_made_data_in_a_dry_run_have_healthy_people_of_their_own_too():
+    with pytest.raises(UserError, match='--healthy=ixi:there: phantom has healthy'):
+        cohorts.sketch(cohorts.Config(data='phantom', healthy='ixi:there', **FLAGS))
