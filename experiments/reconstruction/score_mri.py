@@ -29,7 +29,7 @@ from jaxdiff.tasks.reconstruction import score_mri
 
 @dataclass(frozen=True, kw_only=True)
 class Config(kspace.Config):
-    walk: int = option(100, 'predictions, each after a correction', low=2)
+    walk: int = option(200, 'predictions, each after a correction', low=2)
     patients: int = option(12, 'slices to judge by, anew for each seed', low=1)
     largest: float = option(30.0, 'sigma at the end of the path', low=1)
     spread: float = option(0.35, 'standard deviation of the parts of an image', low=0.01)
