@@ -27,7 +27,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxdiff.paths import GaussianPath, bridge, rates, transition
+from jaxdiff.paths import GaussianPath, bridge, rates, time_of, transition
 from jaxdiff.types import Array, Denoiser, Time
 
 KINDS = ('x0', 'eps', 'v', 'score', 'velocity', 'edm')
@@ -64,6 +64,19 @@ def as_denoiser(apply: Callable[..., Array], path: GaussianPath, kind: str, **co
         return convert(path, output[..., : x.shape[-1]], x, t, source=kind, target='x0')
 
     return denoise
+
+
+def along(denoise: Denoiser, learnt: GaussianPath, walked: GaussianPath) -> Denoiser:
+    """The denoiser of one path for the x of another, without training: E[x0 | x] is a function of x / alpha and of the SNR alone.
+
+    At SNRs that `learnt` does not have, its nearest end is asked.
+    """
+
+    def moved(x, t):
+        s = time_of(learnt, walked.log_snr(t))
+        return denoise(learnt.alpha(s) / walked.alpha(t) * x, s)
+
+    return moved
 
 
 def learned_variance(apply: Callable[..., Array], path: GaussianPath, **conditioning: Any) -> Callable[[Array, Time, Time], Array]:

@@ -61,6 +61,16 @@ def test_the_exact_denoiser_gives_the_exact_score_and_flow(path):
         np.testing.assert_allclose(predict.convert(path, x0, x, t, source='x0', target='velocity'), velocity, rtol=1e-7, atol=1e-12)
 
 
+@pytest.mark.parametrize('name', ['linear', 'vp', 'edm', 'flow'])
+def test_the_denoiser_of_one_path_is_that_of_every_other(name):
+    with jax.enable_x64(True):
+        walked, learnt, x = PATHS[name], PATHS['cosine'], jnp.linspace(-2, 2, 9)
+        moved = predict.along(oracles.denoiser(learnt, oracles.TEST_BED), learnt, walked)
+        for share in (0.1, 0.5, 0.9):
+            t = jnp.asarray(share * walked.end)
+            np.testing.assert_allclose(moved(x, t), oracles.denoiser(walked, oracles.TEST_BED)(x, t), rtol=1e-6)
+
+
 @every_path
 def test_conversions_are_finite_at_both_ends_of_time(path):
     x, value = jnp.array([0.3, -1.0]), jnp.array([-0.2, 0.7])

@@ -37,14 +37,15 @@ HEALTHY, NONE = CODES[:1], np.full((1, WIDTH), np.nan, np.float32)
 class Config(healthy.Config):
     depths: tuple = option((0.5, 0.75, 0.9), 'to which slices are encoded, to choose from, in path time', low=0.01, high=0.99)
     weights: tuple = option((1.5, 3.0, 5.0), 'of guidance, to choose from', low=1)
+    told_steps: int = option(6000, 'training steps of the denoiser that is told the class, which is slow to heed it', low=1)
     encode: int = option(30, 'steps of encoding, and as many of decoding', low=1)
     quantile: float = option(0.99, 'of the size of a denoised image, by which it is divided where that exceeds 1', low=0.5, high=1)
 
 
 PRESETS = healthy.presets(
-    smoke={'weights': (3.0,), 'encode': 2},
-    gpu={'encode': 100},
-    paper={'encode': 75, 'depths': (0.75,), 'weights': (3.0,)},
+    smoke={'told_steps': 4, 'weights': (3.0,), 'encode': 2},
+    gpu={'told_steps': 20000, 'encode': 100},
+    paper={'told_steps': 500000, 'encode': 75, 'depths': (0.75,), 'weights': (3.0,)},
 )
 BARS = (
     Bar('ap_over_linear', '>=', 0.05),
@@ -68,7 +69,7 @@ def plan(config: Config, cohort: Cohort) -> tuple[Plan, ...]:
         'tokens': WIDTH,
         'joint': True,
     }  # the class is seen by attention alone
-    return (healthy.denoiser('told', config, cohort, source=cohort.train, condition=tell, network=fields),)
+    return (healthy.denoiser('told', config, cohort, source=cohort.train, condition=tell, network=fields, steps=config.told_steps),)
 
 
 def detectors(config: Config, models: Models, cohort: Cohort) -> Detectors:

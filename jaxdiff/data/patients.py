@@ -21,6 +21,7 @@ from jaxdiff.types import UserError
 
 DARK = -0.98  # mapped values above this, in any channel, belong to the head
 LEAST = 0.01  # of a slice that must be head
+BELOW, OFTEN = 0.05, 0.01  # of the largest value, by which as many voxels may lie below 0: interpolation rings
 SAME = 1e-3  # entries of affines that differ by less are the same, in mm
 
 
@@ -56,9 +57,9 @@ class Scan(NamedTuple):
 def read(patient: Patient) -> tuple[Volume, np.ndarray | None]:
     """The channels stacked (X, Y, Z, C) on the grid of the first file, and the lesion (X, Y, Z, 1) of bool.
 
-    Raises `UserError` for a file that cannot be read, and for one on another grid than the first.
+    Raises `UserError` for a file that cannot be read, for one on another grid than the first, and for one whose values go below 0.
     """
-    first, *others = (_volume(file) for file in patient.files)
+    first, *others = (_positive(_volume(file)) for file in patient.files)
     for other in others:
         _same_grid(first, other)
     array = np.concatenate([each.array for each in (first, *others)], -1)
@@ -161,6 +162,17 @@ def write(folder: str | os.PathLike, patient: Patient, pre: Preprocess, scan: Sc
 
 def _volume(file: str, *, mask: bool = False) -> Volume:
     return pictures.read(file) if pictures.known(file) else volumes.read(file, mask=mask)
+
+
+def _positive(volume: Volume) -> Volume:
+    """The volume, whose 0 is black: centred values would lose what is below."""
+    share = (volume.array < -BELOW * np.abs(volume.array).max()).mean()
+    if share > OFTEN:
+        raise UserError(
+            f'{volume.frame.name}: {share:.0%} of its values are below 0, as of scans that were centred or are no magnitudes: '
+            'give intensities as the scanner wrote them, from 0 on'
+        )
+    return volume
 
 
 def _inspected(patient: Patient) -> Frame:

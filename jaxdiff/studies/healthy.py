@@ -86,11 +86,11 @@ def blank(config: Config, cohort: Cohort, *, kind: str = 'v', **fields: Any) -> 
 def denoiser(
     name: str, config: Config, cohort: Cohort, *, source: Source | None = None, network: Mapping[str, Any] | None = None, **options: Any
 ) -> Plan:
-    """Of healthy slices, mirrored at random, or of `source`. `network` are more fields of its network, `options` those of `plans.denoiser`."""
+    """Of healthy slices, mirrored at random, or of `source`. `network` are more fields of its network, `options` those of `plans.denoiser`,
+    which come before what the flags say."""
     made = blank(config, cohort, **(network or {}))
-    return plans.denoiser(
-        name, made, cohort.healthy if source is None else source, augment=loader.flip, **schedule_of(config), **options
-    )  # fmt: skip
+    options = {**schedule_of(config), **options}
+    return plans.denoiser(name, made, cohort.healthy if source is None else source, augment=loader.flip, **options)
 
 
 def blobs(config: Config) -> dict[str, Any]:

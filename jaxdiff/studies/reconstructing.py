@@ -61,7 +61,7 @@ def run(system: str, config: Config, parts: Parts, bars: Sequence[Bar]) -> dict[
 def jobs(config: Config, todo: Sequence[Plan], parts: Parts) -> tuple[bill.Job, ...]:
     """What judging and the tables ask of the system's own network; other rows cost about as much each."""
     tuning = len(config.masks) * config.tuning
-    slices = config.evaluations * (len(config.masks) * config.patients + tuning)
+    slices = config.evaluations * len(config.masks) * config.patients + tuning
     calls = {'reconstructing': (slices, parts.nfe(config)), 'trying what is not learnt': (tuning, parts.tried(config))}
     return tuple(bill.calling(todo[0].blank, count=count, size=8, calls=each, name=name) for name, (count, each) in calls.items() if each)
 
@@ -86,16 +86,14 @@ def pictures(config: Config, bench: Bench, rows: Rows, folder: Workdir) -> list[
         ]),
     ]  # fmt: skip
     if samples.shape[1] > 1:
-        sections.append(trust(config, bench, rows, folder))
+        sections.append(trust(bench, folder))
     return sections
 
 
-def trust(config: Config, bench: Bench, rows: Rows, folder: Workdir) -> report.Section:
+def trust(bench: Bench, folder: Workdir) -> report.Section:
     """Shares that intervals hold, without and with the factor."""
     levels, lines = np.linspace(0.1, 0.95, 12), {'as it should be': ([0, 1], [0, 1])}
-    for mask in config.masks:
-        key, solve = jax.random.key(config.seed), rows.own(mask)
-        tuned, seen = (judging.spread(at, solve(key, at)) for at in (bench.tuning(mask), bench.test(mask, 0)))
+    for mask, (tuned, seen) in bench.spreads.items():
         factor = calibration.fitted(*tuned, level=judging.LEVEL)
         for name, size in ((mask, 1.0), (f'{mask}, calibrated', factor)):
             lines[name] = levels, calibration.held(seen.mean, size * seen.deviation, seen.truth, levels)

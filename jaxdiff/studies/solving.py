@@ -82,11 +82,12 @@ def best(values: Sequence[float], solve: Callable[[Key, Measured, float], np.nda
 
 
 class Bench:
-    """The measured slices of validation and of each seed's test, made once."""
+    """The measured slices of validation and of each seed's test, made once; by mask, what the first seed's samples of both came to."""
 
     def __init__(self, config: Config, data: Dataset):
         self.config, self.data = config, data
         self.kept: dict[Any, Measured] = {}
+        self.spreads: dict[str, tuple[Any, Any]] = {}
 
     def tuning(self, mask: str) -> Measured:
         places = np.arange(min(self.config.tuning, self.data.validation.size))

@@ -188,3 +188,20 @@ def test_a_channel_with_nan_and_a_mask_with_nan_are_named(tmp_path):
     for one in (Patient('a', (first, nan)), Patient('a', (first,), nan)):
         with pytest.raises(UserError, match=r'nan\.nii\.gz: NaN'):
             patients.read(one)
+
+
+@pytest.mark.parametrize('spoil', [lambda x: (x - x.mean()) / x.std(), lambda x: x - 1000], ids=['centred', 'Hounsfield'])
+def test_intensities_that_go_below_black_are_told_in_a_line(tmp_path, spoil):
+    folder = brats(tmp_path / 'scans', count=2)
+    found = archives.patients(f'brats2021:{folder}', ('t1',))
+    pre = patients.fit(found, size=16)
+    save(Path(found[1].files[0]), spoil(nib.load(found[1].files[0]).get_fdata()))
+    with pytest.raises(UserError, match=r'^\S+BraTS2021_00001_t1\.nii\.gz: \d+% of its values are below 0.*: give intensities'):
+        patients.slices(found, pre)
+
+
+def test_the_ringing_of_interpolation_is_taken(tmp_path):
+    image = head(0)[0]
+    image[image == 0] = -0.01 * image.max()
+    one = Patient('a', (save(tmp_path / 'a.nii.gz', image),), None, 0)
+    assert patients.slices([one], patients.fit([one], size=16)).size
