@@ -33,10 +33,11 @@ from jaxdiff.types import UserError
 class Config(healthy.Config):
     box: int = option(32, 'pixels of a box along each axis, a divisor of the size', low=1)
     noise: str = option('simplex', 'inside a box', choices=('simplex', 'gaussian'))
-    levels: tuple = option((0.35, 0.5, 0.65), 'depths to choose from, in path time', low=0.01, high=0.99)
+    levels: tuple = option((0.15, 0.25, 0.35, 0.5), 'depths to choose from, in path time', low=0.01, high=0.99)
+    draws: int = option(12, 'of noise in every box, to be averaged: with four boxes as many calls as the walks of other detectors', low=1)
 
 
-PRESETS = healthy.presets(smoke={'box': 16, 'levels': (0.5,), 'noise': 'gaussian'}, gpu={'box': 64}, paper={'box': 128})
+PRESETS = healthy.presets(smoke={'box': 16, 'levels': (0.5,), 'draws': 2, 'noise': 'gaussian'}, gpu={'box': 64}, paper={'box': 128})
 BARS = (Bar('ap_over_linear', '>=', 0.05), Bar('ap_over_whole_image', '>=', 0.0))
 
 
@@ -66,7 +67,7 @@ def detectors(config: Config, models: Models, cohort: Cohort) -> Detectors:
         path, draw = model.make_path(trained.path), named(noise(config), trained.card['shape'])
 
         def restore(key, image, denoise, time):
-            more = dict(path=path, time=time, size=size, stride=stride, repeats=config.repeats, noise=draw)
+            more = dict(path=path, time=time, size=size, stride=stride, repeats=config.draws, noise=draw)
             return patched.restore(key, image, denoise, **more)
 
         return detecting.finder(trained, restore, name=f'restoring boxes of {size} every {stride}')
@@ -101,7 +102,7 @@ def derive(table: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
     return {'ap_over_whole_image': table[OWN]['ap'] - table['whole image']['ap']}
 
 
-PARTS = Parts(plan, detectors, derive, calls=lambda config: config.repeats * (config.size // config.box) ** 2)
+PARTS = Parts(plan, detectors, derive, calls=lambda config: config.draws * (config.size // config.box) ** 2)
 
 
 def run(config: Config) -> dict[str, Any]:

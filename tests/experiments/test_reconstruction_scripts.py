@@ -20,7 +20,7 @@ SYSTEMS = {  # and what each trains beside the U-Net
     'cold': {'restorer'},
     'kspace_guided': {'prior'},
     'posterior': {'prior'},
-    'score_mri': {'parts'},
+    'score_mri': {'prior', 'parts'},
 }
 TINY = dict(preset='smoke', steps=2, save_every=2)
 

@@ -1,8 +1,10 @@
 """Cohorts of the user's own scans: patients of one folder, healthy people of another."""
 
+import numpy as np
 import pytest
 from patient_files import AFFINE, brats, head, save
 
+from jaxdiff.data.source import Source
 from jaxdiff.studies import cohorts
 from jaxdiff.types import UserError
 
@@ -72,3 +74,14 @@ def test_a_scan_that_is_in_both_folders_is_refused(folders):
 def test_made_data_in_a_dry_run_have_healthy_people_of_their_own_too():
     with pytest.raises(UserError, match='--healthy=ixi:there: phantom has healthy'):
         cohorts.sketch(cohorts.Config(data='phantom', healthy='ixi:there', **FLAGS))
+
+
+def test_half_of_the_slices_that_are_told_apart_show_a_lesion():
+    """Of a head many slices lie beside the lesion."""
+    slices = {
+        lesion: [{'image': np.full((2, 2, 1), n), 'mask': np.full((2, 2, 1), lesion and n % 3 == 0)} for n in range(9)] for lesion in (0, 1)
+    }
+    healthy, ill = (Source(9, each.__getitem__, {}) for each in slices.values())
+    both = cohorts._both(healthy, ill)
+    assert both.size == 6 and [int(both.example(n)['label']) for n in range(6)] == [0, 1] * 3
+    assert [int(both.example(n)['image'].max()) for n in (1, 3, 5)] == [0, 3, 6] and both.manifest['ill'] == 3
