@@ -5,9 +5,9 @@
     python experiments/reconstruction/score_mri.py --coils=4              several coils, whose sensitivities are known
     python experiments/reconstruction/score_mri.py --preset=smoke
 
-The denoiser of complex images that the other systems use serves here too, since a denoiser of one path is one of every path. Beside it stand the
-published way, a denoiser of real images asked for each part of a complex one, the predictor alone, and a table over the number of steps. Chung and
-Ye, "Score-based diffusion models for accelerated MRI", Medical Image Analysis 2022.
+The denoiser of complex images that the other systems use serves here too, since a denoiser of one path is one of every path; as published, one of
+real images is asked for each part of a complex one. Beside it stand the predictor alone and a table over the number of steps. Chung and Ye,
+"Score-based diffusion models for accelerated MRI", Medical Image Analysis 2022.
 """
 
 from collections.abc import Callable, Mapping
@@ -21,6 +21,7 @@ from jaxdiff import experiment, grids, model, plans, predict
 from jaxdiff.data import loader
 from jaxdiff.data.datasets import Dataset
 from jaxdiff.experiment import Bar, option
+from jaxdiff.model import Model
 from jaxdiff.plans import Plan
 from jaxdiff.studies import judging, kspace, reconstructing, solving
 from jaxdiff.studies.flags import schedule_of
@@ -32,7 +33,7 @@ PRIORS = {'complex': 'prior', 'parts': 'parts'}  # flags -> names of models
 
 @dataclass(frozen=True, kw_only=True)
 class Config(kspace.Config):
-    prior: str = option('complex', 'what the denoiser learnt: complex images, or their parts, asked one by one', choices=tuple(PRIORS))
+    prior: str = option('complex', 'what the denoiser learnt: complex images, or parts of them, asked one by one', choices=tuple(PRIORS))
     walk: int = option(200, 'predictions, each after a correction', low=2)
     patients: int = option(12, 'slices to judge by, anew for each seed', low=1)
     largest: float = option(30.0, 'sigma at the end of the path', low=1)
@@ -50,56 +51,49 @@ def exploding(config: Config) -> dict[str, Any]:
 
 
 def plan(config: Config, data: Dataset) -> tuple[Plan, ...]:
-    """The denoiser of complex images, and that of real and imaginary parts along the path that is walked."""
+    """The denoiser of complex images, or of real and imaginary parts along the path that is walked."""
+    if config.prior == 'complex':
+        return (kspace.prior(config, data),)
     blank = kspace.blank(config, data, kind='edm', path=exploding(config), channels=1)
-    apart = plans.denoiser('parts', blank, kspace.parts(data.train), augment=loader.flip, **schedule_of(config))
-    return kspace.prior(config, data), apart
+    return (plans.denoiser('parts', blank, kspace.parts(data.train), augment=loader.flip, **schedule_of(config)),)
 
 
 def rows(config: Config, models: Models, data: Dataset) -> Rows:
-    """Predictor and corrector, the same by the other prior, the predictor alone, and an untrained denoiser."""
-    (other,) = set(PRIORS) - {config.prior}
-    walks = {each: walking(config, models, each, config.walk) for each in PRIORS}
-    alone = walking(config, models, config.prior, config.walk, corrections=0)
-    params = {each: models[name].params for each, name in PRIORS.items()}
-    fresh = model.init(models[PRIORS[config.prior]], jax.random.key(config.seed))
+    """Predictor and corrector, the predictor alone, and an untrained denoiser."""
+    trained = models[PRIORS[config.prior]]
+    run, alone = (walking(config, trained, config.walk, corrections=corrections) for corrections in (1, 0))
+    fresh = model.init(trained, jax.random.key(config.seed))
     return Rows(
-        own=lambda mask: lambda key, at: walks[config.prior](params[config.prior], key, at),
-        beside={
-            f'prior of {other}': lambda mask: lambda key, at: walks[other](params[other], key, at),
-            'no corrector': lambda mask: lambda key, at: alone(params[config.prior], key, at),
-        },
-        controls={'untrained': lambda mask: lambda key, at: walks[config.prior](fresh, key, at)},
+        own=lambda mask: lambda key, at: run(trained.params, key, at),
+        beside={'no corrector': lambda mask: lambda key, at: alone(trained.params, key, at)},
+        controls={'untrained': lambda mask: lambda key, at: run(fresh, key, at)},
     )
 
 
-def walking(config: Config, models: Models, prior: str, steps: int, *, corrections: int = 1) -> Callable[..., np.ndarray]:
+def walking(config: Config, trained: Model, steps: int, *, corrections: int = 1) -> Callable[..., np.ndarray]:
     """`run(params, key, measured)` -> samples."""
-    trained = models[PRIORS[prior]]
     learnt, path, shape = model.make_path(trained.path), model.make_path(exploding(config)), (*trained.card['shape'][:-1], 2)
     times = grids.uniform(path, steps)
 
     def draw(key, y, operator, denoise):
-        denoise = score_mri.by_parts(denoise) if prior == 'parts' else predict.along(denoise, learnt, path)
+        denoise = score_mri.by_parts(denoise) if config.prior == 'parts' else predict.along(denoise, learnt, path)
         return score_mri.reconstruct(
             key, y, operator, denoise, path=path, times=times, shape=shape, snr=config.snr, corrections=corrections, count=config.count
         )
 
-    return solving.sampler(trained, draw, name=f'{prior}, {steps} steps, {corrections} correction(s) each')
+    return solving.sampler(trained, draw, name=f'{steps} steps, {corrections} correction(s) each')
 
 
 def sweeps(config: Config, models: Models, data: Dataset) -> tuple[Sweep, ...]:
     """Over the number of steps."""
-    runs = {steps: walking(config, models, config.prior, steps) for steps in numbers(config)}
-    params = models[PRIORS[config.prior]].params
-    return (Sweep('steps', tuple(runs), lambda steps, mask: lambda key, at: runs[steps](params, key, at)),)
+    trained = models[PRIORS[config.prior]]
+    runs = {steps: walking(config, trained, steps) for steps in numbers(config)}
+    return (Sweep('steps', tuple(runs), lambda steps, mask: lambda key, at: runs[steps](trained.params, key, at)),)
 
 
 def derive(table: Mapping[str, Mapping[str, float]], mask: str) -> dict[str, float]:
-    """What the corrector is worth, and how far it is above the other prior."""
-    own = table[OWN]
-    other = next(row for name, row in table.items() if name.startswith('prior of'))
-    return {'psnr_over_no_corrector': own['psnr'] - table['no corrector']['psnr'], 'psnr_over_other_prior': own['psnr'] - other['psnr']}
+    """What the corrector is worth."""
+    return {'psnr_over_no_corrector': table[OWN]['psnr'] - table['no corrector']['psnr']}
 
 
 def numbers(config: Config) -> list[int]:

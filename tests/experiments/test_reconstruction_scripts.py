@@ -3,6 +3,7 @@
 import json
 from importlib import import_module
 
+import jax
 import nibabel as nib
 import numpy as np
 import pytest
@@ -10,17 +11,17 @@ from fastmri_files import HEADER, written
 from patient_files import AFFINE, SHAPE, head
 from patient_files import save as save_scan
 
-from jaxdiff import plans
+from jaxdiff import model, plans
 from jaxdiff.data import coils, volumes
 from jaxdiff.experiment import configure
-from jaxdiff.studies import kspace
+from jaxdiff.studies import judging, kspace
 from jaxdiff.types import UserError
 
 SYSTEMS = {  # and what each trains beside the U-Net
     'cold': {'restorer'},
     'kspace_guided': {'prior'},
     'posterior': {'prior'},
-    'score_mri': {'prior', 'parts'},
+    'score_mri': {'prior'},
 }
 TINY = dict(preset='smoke', steps=2, save_every=2)
 
@@ -49,6 +50,18 @@ def test_every_system_can_be_planned(name, tmp_path):
     script, config = configured(name, tmp_path / 'run')
     found = plans.resolved(script.PARTS.plan(config, kspace.sketch(config)))
     assert {plan.stage.name for plan in found} == SYSTEMS[name]
+
+
+def test_each_prior_of_score_mri_can_be_asked(tmp_path):
+    for prior, channels in (('complex', 2), ('parts', 1)):
+        script, config = configured('score_mri', tmp_path / 'run', prior=prior)
+        data = kspace.open_data(config)
+        (plan,) = script.plan(config, data)
+        trained = plan.blank._replace(params=model.init(plan.blank, jax.random.key(0)))
+        at = kspace.measure(data.test, np.arange(2), 'random4')
+        samples = script.rows(config, {plan.stage.name: trained}, data).own('random4')(jax.random.key(0), at)
+        assert trained.card['shape'][-1] == channels and samples.shape == (2, 2, 32, 32, 2)
+        assert judging.residual(at, samples[:, 0]) < 1e-5
 
 
 def test_a_dry_run_tells_the_cost_and_writes_nothing(tmp_path, capsys):
