@@ -17,7 +17,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdiff import experiment, model, plans, sampling
-from jaxdiff.data import loader
 from jaxdiff.data.datasets import Dataset
 from jaxdiff.experiment import Bar, option
 from jaxdiff.model import Model
@@ -56,7 +55,7 @@ def plan(config: Config, data: Dataset) -> tuple[Plan, ...]:
 
     told = {'what': 'frequencies taken away', 'masks': config.masks, 'levels': config.levels}
     blank = kspace.blank(config, data, kind='x0')
-    options = dict(told=told, power=1.0, augment=loader.flip, **schedule_of(config))
+    options = dict(told=told, power=1.0, augment=kspace.mirror(config), **schedule_of(config))
     return (plans.restorer('restorer', blank, kspace.images(data.train), spoil, **options),)
 
 
@@ -93,7 +92,7 @@ def walking(config: Config, trained: Model, calls: int, *, naive: bool = False) 
         return cold.restore(key, y, mask, kspace.denoiser_of(trained, params), times=times, count=count, naive=naive).samples
 
     mapped = sampling.mapper(one, size=8, name=f'{"naive" if naive else "filling in"}, {calls} calls')
-    return lambda params, key, at: mapped(params, sampling.keys(key, len(at.y)), at.y, at.mask)
+    return lambda params, key, at: mapped(params, sampling.keys(key, len(at.y)), at.y, kspace.by_columns(config, at.mask))
 
 
 def sweeps(config: Config, models: Models, data: Dataset) -> tuple[Sweep, ...]:

@@ -47,9 +47,12 @@ def run(config: Config) -> dict[str, Any]:
     """Train or reuse, judge and write the workdir; returns what result.json holds."""
     kept: dict[str, Any] = {}
 
+    def opened(config: Config) -> Dataset:
+        kept['bench'] = solving.opened(config)
+        return kept['bench'].data
+
     def made(models: Models, data: Dataset) -> tuple[Bench, dict[str, Callable[[str], Solve]]]:
-        if not kept:
-            kept['bench'] = Bench(config, data)
+        if 'rows' not in kept:
             kept['rows'] = judging.usual(models, kept['bench'])
             for each in systems(__file__, config, PRESETS):
                 own = each.parts.rows(each.config, each.own(models, SHARED), data).own
@@ -72,7 +75,7 @@ def run(config: Config) -> dict[str, Any]:
     base = 'TV' if kspace.coils_of(config) == 1 else 'zero-filled'
     bars = [Bar(f'{mask}_systems_4_dB_over_{base}', '>=', float(len(config.systems))) for mask in config.masks if mask.endswith('4')]
     return study.run(
-        'reconstruction/compare', config, open_data=kspace.open_data, plan=plan, evaluate=evaluate, show=show,
+        'reconstruction/compare', config, open_data=opened, plan=plan, evaluate=evaluate, show=show,
         bars=bars if config.preset in ('cpu', 'gpu') else (), evaluations=config.evaluations, save_every=config.save_every,
         sketch=kspace.sketch, notes={'peak': solving.PEAK}, tables=lambda verdict: [table(config, mask, verdict) for mask in config.masks],
     )  # fmt: skip

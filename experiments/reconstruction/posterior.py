@@ -6,8 +6,8 @@
     python experiments/reconstruction/posterior.py --preset=smoke
 
 Beside the system, which is --way, stand the other two, the same walk without noise of its own and with that of the ancestral step, zero-filled
-images, total variation and a U-Net trained for as many steps. Chung et al., "Diffusion posterior sampling", ICLR 2023; Wang et al., "DDNM", ICLR
-2023; Chung et al., "DDS", ICLR 2024.
+images, total variation and a U-Net trained for as many steps. Where one coil measured and no noise is allowed for, DDS and DDNM project alike. Chung
+et al., "Diffusion posterior sampling", ICLR 2023; Wang et al., "DDNM", ICLR 2023; Chung et al., "DDS", ICLR 2024.
 """
 
 from collections.abc import Callable, Mapping
@@ -35,6 +35,7 @@ from jaxdiff.types import Key
 class Config(kspace.Config):
     way: str = option('dds', 'the system, the other being a row', choices=('dds', 'ddnm'))
     eta: float = option(0.85, 'how much of the noise of a step is fresh', low=0, high=1)
+    sigma: float = option(0.0, 'standard deviation of the complex noise that DDS allows for; 0: what was measured is exact', low=0)
     conjugate: int = option(5, 'conjugate gradients of each step of DDS', low=1)
     dps_steps: int = option(200, 'steps of DPS, which draws one sample', low=1)
     zetas: tuple = option((0.3, 1.0, 3.0, 10.0), 'how far a step of DPS goes, to choose from', low=0)
@@ -69,7 +70,7 @@ def rows(config: Config, models: Models, data: Dataset) -> Rows:
 
 def ways_of(config: Config) -> dict[str, Callable[..., Any]]:
     """Samplers that take a step in the same form, by name."""
-    ways = {'dds': partial(posterior.dds, steps=config.conjugate), 'ddnm': posterior.ddnm}
+    ways = {'dds': partial(posterior.dds, steps=config.conjugate, noise=config.sigma / np.sqrt(2)), 'ddnm': posterior.ddnm}
     return {**ways, 'ancestral': partial(ways[config.way], ancestral=True)}
 
 
@@ -136,7 +137,9 @@ PARTS = Parts(plan, rows, nfe=lambda config: config.walk * config.count, derive=
 
 def run(config: Config) -> dict[str, Any]:
     """Train, judge and write the workdir; returns what result.json holds."""
-    return reconstructing.run('reconstruction/posterior', config, PARTS, judging.usual_bars(config))
+    exact = not config.sigma or config.way == 'ddnm'
+    bars = [bar for bar in judging.usual_bars(config) if exact or not bar.name.endswith('residual')]
+    return reconstructing.run('reconstruction/posterior', config, PARTS, bars)
 
 
 if __name__ == '__main__':

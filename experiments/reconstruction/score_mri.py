@@ -18,7 +18,6 @@ import jax
 import numpy as np
 
 from jaxdiff import experiment, grids, model, plans, predict
-from jaxdiff.data import loader
 from jaxdiff.data.datasets import Dataset
 from jaxdiff.experiment import Bar, option
 from jaxdiff.model import Model
@@ -55,17 +54,21 @@ def plan(config: Config, data: Dataset) -> tuple[Plan, ...]:
     if config.prior == 'complex':
         return (kspace.prior(config, data),)
     blank = kspace.blank(config, data, kind='edm', path=exploding(config), channels=1)
-    return (plans.denoiser('parts', blank, kspace.parts(data.train), augment=loader.flip, **schedule_of(config)),)
+    return (plans.denoiser('parts', blank, kspace.parts(data.train), augment=kspace.mirror(config), **schedule_of(config)),)
 
 
 def rows(config: Config, models: Models, data: Dataset) -> Rows:
-    """Predictor and corrector, the predictor alone, and an untrained denoiser."""
+    """Predictor and corrector, the predictor alone in as many steps and in as many calls, and an untrained denoiser."""
     trained = models[PRIORS[config.prior]]
     run, alone = (walking(config, trained, config.walk, corrections=corrections) for corrections in (1, 0))
+    longer = walking(config, trained, 2 * config.walk, corrections=0)
     fresh = model.init(trained, jax.random.key(config.seed))
     return Rows(
         own=lambda mask: lambda key, at: run(trained.params, key, at),
-        beside={'no corrector': lambda mask: lambda key, at: alone(trained.params, key, at)},
+        beside={
+            'no corrector': lambda mask: lambda key, at: alone(trained.params, key, at),
+            'no corrector, twice the steps': lambda mask: lambda key, at: longer(trained.params, key, at),
+        },
         controls={'untrained': lambda mask: lambda key, at: run(fresh, key, at)},
     )
 
@@ -92,8 +95,12 @@ def sweeps(config: Config, models: Models, data: Dataset) -> tuple[Sweep, ...]:
 
 
 def derive(table: Mapping[str, Mapping[str, float]], mask: str) -> dict[str, float]:
-    """What the corrector is worth."""
-    return {'psnr_over_no_corrector': table[OWN]['psnr'] - table['no corrector']['psnr']}
+    """What the corrector is worth, beside as many steps and beside as many calls."""
+    own = table[OWN]['psnr']
+    return {
+        'psnr_over_no_corrector': own - table['no corrector']['psnr'],
+        'psnr_over_as_many_calls': own - table['no corrector, twice the steps']['psnr'],
+    }
 
 
 def numbers(config: Config) -> list[int]:

@@ -160,7 +160,14 @@ def coils_of(folder: str | os.PathLike) -> int:
 
 
 def _headers(folder: str | os.PathLike) -> tuple[Header, ...]:
-    return tuple(map(inspect, _paths(folder)))
+    headers = tuple(map(inspect, _paths(folder)))
+    first = headers[0]
+    for other in headers:
+        if (other.size, other.coils) != (first.size, first.coils):
+            raise UserError(
+                f'{other.name}: {other.size} with {other.coils} coils, others {first.size} with {first.coils}: keep files of one kind'
+            )
+    return headers
 
 
 def _paths(folder: str | os.PathLike) -> list[Path]:
@@ -171,11 +178,6 @@ def _paths(folder: str | os.PathLike) -> list[Path]:
 
 
 def _slices(headers: tuple[Header, ...]) -> Source:
-    for other in headers:
-        if (other.size, other.coils) != (headers[0].size, headers[0].coils):
-            raise UserError(
-                f'{other.name}: {other.size} with {other.coils} coils, others {headers[0].size} with {headers[0].coils}: keep files of one kind'
-            )
     starts = np.cumsum([0, *(header.slices for header in headers)])
 
     def make(position: int) -> dict[str, np.ndarray]:

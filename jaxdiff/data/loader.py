@@ -118,3 +118,8 @@ def flip(rng: np.random.Generator, example: Sample, *, axis: int = 0, names: tup
     if rng.random() < 0.5:
         return example
     return {name: np.flip(value, axis) if name in names else value for name, value in example.items()}
+
+
+def flip_columns(rng: np.random.Generator, example: Sample) -> Sample:
+    """The same along the second axis, which runs from left to right where a slice is stored as rows and columns of a picture."""
+    return flip(rng, example, axis=1)

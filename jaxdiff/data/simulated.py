@@ -108,15 +108,15 @@ def _paths(folder: str | os.PathLike) -> list[Path]:
     paths = sorted(path for path in Path(folder).rglob('*.npy') if not path.name.startswith('.'))
     if not paths:
         raise UserError(f'{folder}: holds no file that ends in .npy: check the path')
+    shapes = [_opened(path).shape for path in paths]
+    for path, shape in zip(paths, shapes, strict=True):
+        if shape != shapes[0]:
+            raise UserError(f'{path}: of shape {shape}, others {shapes[0]}: keep slices of one size')
     return paths
 
 
 def _arrays(folder: Path, paths: Sequence[Path], number: int, variance: float, strength: float) -> Source:
     _check(number, variance)
-    shapes = [_opened(path).shape for path in paths]
-    for path, shape in zip(paths, shapes, strict=True):
-        if shape != shapes[0]:
-            raise UserError(f'{path}: of shape {shape}, others {shapes[0]}: keep slices of one size')
 
     def make(index: int) -> dict[str, np.ndarray]:
         path = paths[index]

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdiff.data.datasets import Dataset
+from jaxdiff.data.undersampling import acceleration
 from jaxdiff.experiment import Bar, Evaluation
 from jaxdiff.metrics import calibration, images
 from jaxdiff.model import Model
@@ -80,7 +81,7 @@ def residual(at: Measured, found: np.ndarray) -> float:
 
 
 class Spread(NamedTuple):
-    """Pixels within images: mean and deviation of the magnitudes of samples, and the truth, each (pixels,)."""
+    """Pixels within images: magnitude of the mean of samples, deviation of their magnitudes, and the truth, each (pixels,)."""
 
     mean: np.ndarray
     deviation: np.ndarray
@@ -91,7 +92,7 @@ def spread(at: Measured, samples: np.ndarray) -> Spread:
     """Where the truth is above INSIDE."""
     truth, drawn = magnitude(at.truth), magnitude(samples)
     inside = truth > INSIDE
-    return Spread(drawn.mean(1)[inside], drawn.std(1, ddof=1)[inside], truth[inside])
+    return Spread(magnitude(samples.mean(1))[inside], drawn.std(1, ddof=1)[inside], truth[inside])
 
 
 def calibrated(tuned: Spread, seen: Spread) -> dict[str, float]:
@@ -140,7 +141,7 @@ def judge(config: Config, bench: Bench, rows: Rows, seed: int, parts: Parts) -> 
                 table[name] |= calibrated(bench.spreads[mask][0], seen)
         for row in table.values():
             row |= {f'{each}_over_{base}': row[each] - table[base][each] for each in ('psnr', 'ssim')}
-        table[OWN] |= parts.derive(table, mask)
+        table[OWN] |= {**parts.derive(table, mask), 'acceleration': acceleration(at.mask)}
         for name, row in table.items():
             into = own if name == OWN else controls[name] if name in controls else beside[name]
             told = {each: row[each] for each in (*QUALITY, *(f'{each}_over_{base}' for each in QUALITY))} if name in controls else row
@@ -171,6 +172,8 @@ def usual_bars(config: Config) -> tuple[Bar, ...]:
                 found += [
                     Bar(f'{mask}_residual', '<=', 1e-5), Bar(f'{mask}_psnr_over_TV', '>=', 4.0), Bar(f'{mask}_ssim_over_TV', '>=', 0.0),
                 ]  # fmt: skip
+            else:
+                found += [Bar(f'{mask}_psnr_over_zero-filled', '>=', 4.0)]
             if config.count > 1:
                 found += [
                     Bar(f'{mask}_gain_of_mean', '>=', 1.0), Bar(f'{mask}_coverage_80', '>=', 0.75), Bar(f'{mask}_coverage_80', '<=', 0.85),

@@ -182,7 +182,7 @@ def measure(source: Source, places: np.ndarray, mask: str, *, seed: int = 0) -> 
         several = y.shape[-1] > 1
         sensitivities = each.get('sensitivities')
         if several and sensitivities is None:
-            sensitivities = coils.estimated(y, max(2, round(centre * shape[1])))
+            sensitivities = coils.estimated(y, max(2, int(centre * shape[1])))  # both kinds of centre hold as many columns
         scale = coils.root_sum_of_squares(coils.inverse_transform(y)).max().astype(np.float32)
         found.append((_channels(y) / scale, kept[..., None], sensitivities, each['image'] / scale, scale))
     y, kept, sensitivities, *rest = zip(*found, strict=True)
@@ -212,22 +212,32 @@ def blank(config: Config, data: Dataset, *, kind: str = 'v', path: dict[str, Any
 
 def prior(config: Config, data: Dataset) -> Plan:
     """The denoiser of complex images, which is told of no mask."""
-    return plans.denoiser('prior', blank(config, data), images(data.train), augment=loader.flip, **schedule_of(config))
+    return plans.denoiser('prior', blank(config, data), images(data.train), augment=mirror(config), **schedule_of(config))
+
+
+def mirror(config: Config) -> loader.Augment:
+    """A patient's sides: the first axis of what comes as NIfTI or is made, the columns of slices that are stored as pictures are."""
+    return loader.flip_columns if config.data.partition(':')[0] in ('fastmri', 'arrays') else loader.flip
 
 
 def unet(config: Config, data: Dataset) -> Plan:
-    """The network that makes images of zero-filled ones, taught with the masks of the flags and no others: the learned baseline."""
+    """The network that makes images of zero-filled ones, taught with the masks of the flags and no others: the learned baseline.
+
+    Several coils are taught as a birdcage of as many.
+    """
 
     def spoil(key: Key, x0: Array) -> tuple[Array, Array, Array]:
         pick, drawn = jax.random.split(key)
         mask = pick_mask(pick, bank)
-        k = operators.transform(operators.to_complex(x0))
-        k = k + config.noise / np.sqrt(2) * operators.to_complex(jax.random.normal(drawn, x0.shape))
-        return operators.to_channels(operators.inverse_transform(jnp.where(mask, k, 0))), jnp.zeros(()), jnp.ones((1, 1, 1))
+        operator = operator_of(mask, maps)
+        y = operator.forward(x0)
+        y = y + config.noise / np.sqrt(2) * jax.random.normal(drawn, y.shape)  # the adjoint masks it
+        return operator.adjoint(y), jnp.zeros(()), jnp.ones((1, 1, 1))
 
-    bank = banked(config, data)
-    told = {'what': 'zero-filled', 'masks': config.masks, 'noise': config.noise}
-    options = dict(told=told, power=1.0, augment=loader.flip, **schedule_of(config))
+    bank, number = banked(config, data), coils_of(config)
+    maps = None if number == 1 else coils.birdcage(data.shape[:2], number)
+    told = {'what': 'zero-filled', 'masks': config.masks, 'noise': config.noise, **({'coils': number} if number > 1 else {})}
+    options = dict(told=told, power=1.0, augment=mirror(config), **schedule_of(config))
     return plans.restorer('unet', blank(config, data, kind='x0'), images(data.train), spoil, **options)
 
 
@@ -235,8 +245,12 @@ def banked(config: Config, data: Dataset) -> np.ndarray:
     """Masks to train with, (n, 1, W, 1) or (n, X, W, 1) bool, of every kind of the flags alike."""
     rng, shape = np.random.RandomState(config.seed), data.shape[:2]
     made = [undersampling.drawn(kind, rng, shape, *rest) for kind, *rest in (MASKS[name] for name in config.masks) for _ in range(BANK)]
-    columns = all(MASKS[name][0] in undersampling.COLUMNS for name in config.masks)
-    return np.stack(made)[:, : 1 if columns else None, :, None]
+    return by_columns(config, np.stack(made)[..., None])
+
+
+def by_columns(config: Config, masks: np.ndarray) -> np.ndarray:
+    """Masks (n, X, W, 1) as (n, 1, W, 1) where all that the flags name are of whole columns, so that a column stays one thing."""
+    return masks[:, :1] if all(MASKS[name][0] in undersampling.COLUMNS for name in config.masks) else masks
 
 
 def pick_mask(key: Key, bank: np.ndarray) -> Array:

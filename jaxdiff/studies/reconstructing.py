@@ -16,7 +16,7 @@ from jaxdiff.experiment import Bar, Evaluation
 from jaxdiff.export import bill
 from jaxdiff.metrics import calibration
 from jaxdiff.plans import Plan
-from jaxdiff.studies import judging, kspace
+from jaxdiff.studies import judging, kspace, solving
 from jaxdiff.studies.judging import Models, Parts, Rows
 from jaxdiff.studies.kspace import Config, Measured
 from jaxdiff.studies.solving import PEAK, Bench, magnitude
@@ -34,13 +34,8 @@ def run(system: str, config: Config, parts: Parts, bars: Sequence[Bar]) -> dict[
         return kept['bench'], kept['rows']
 
     def opened(config: Config) -> Dataset:
-        data = kspace.open_data(config)
-        bench = kept['bench'] = Bench(config, data)
-        for mask in config.masks:  # before anything is trained, since a slice that cannot be measured is refused
-            bench.tuning(mask)
-            for turn in range(config.evaluations):
-                bench.test(mask, turn)
-        return data
+        kept['bench'] = solving.opened(config)
+        return kept['bench'].data
 
     def evaluate(config: Config, models: Models, data: Dataset, seed: int) -> Evaluation:
         return judging.judge(config, *made(models, data), seed, parts)

@@ -87,19 +87,31 @@ class Bench:
     def __init__(self, config: Config, data: Dataset):
         self.config, self.data = config, data
         self.kept: dict[Any, Measured] = {}
+        self.order = {part: np.random.default_rng(0).permutation(getattr(data, part).size) for part in ('validation', 'test')}
         self.spreads: dict[str, tuple[Any, Any]] = {}
 
     def tuning(self, mask: str) -> Measured:
-        places = np.arange(min(self.config.tuning, self.data.validation.size))
+        """Slices of all validation scans alike, which lie one after another."""
+        places = self.order['validation'][: self.config.tuning]
         return self._at(('validation', mask), self.data.validation, places, mask, seed=1)
 
     def test(self, mask: str, turn: int) -> Measured:
         """Of evaluation number `turn`: slices that no other has, as long as there are enough."""
         each, size = self.config.patients, self.data.test.size
-        places = np.unique((turn * each + np.arange(min(each, size))) % size)
+        places = self.order['test'][np.unique((turn * each + np.arange(min(each, size))) % size)]
         return self._at((turn, mask), self.data.test, places, mask)
 
     def _at(self, name: Any, source: Source, places: np.ndarray, mask: str, seed: int = 0) -> Measured:
         if name not in self.kept:
             self.kept[name] = kspace.measure(source, places, mask, seed=seed)
         return self.kept[name]
+
+
+def opened(config: Config) -> Bench:
+    """The data that the flags name, measured before anything is trained, since a slice that cannot be measured is refused."""
+    bench = Bench(config, kspace.open_data(config))
+    for mask in config.masks:
+        bench.tuning(mask)
+        for turn in range(config.evaluations):
+            bench.test(mask, turn)
+    return bench

@@ -82,6 +82,7 @@ def test_folders_and_sizes_that_do_not_fit_are_refused(tmp_path, magnitude):
     np.save(tmp_path / 'b.npy', magnitude[:16])
     with pytest.raises(UserError, match='one size'):
         simulated.arrays(tmp_path)
+    (tmp_path / 'b.npy').unlink()
     with pytest.raises(UserError, match='at least one coil'):
         simulated.arrays(tmp_path, number=0)
 

@@ -125,6 +125,7 @@ def test_files_of_fastmri_become_volumes(tmp_path):
 @pytest.mark.parametrize(('wrong', 'words'), [
     (dict(kspace=np.ones((40, 36), np.complex64)), r'file1\.h5: kspace of shape \(40, 36\)'),
     (dict(mask=np.ones(35, bool)), r'file1\.h5: mask of shape \(35,\)'),
+    (dict(kspace=np.ones((2, 3, 40, 36), np.complex64)), r'file1\.h5: .* with 3 coils, others .* with 1: keep files of one kind'),
 ])  # fmt: skip
 def test_files_that_do_not_fit_are_refused_before_anything_is_written(wrong, words, tmp_path):
     for n in range(3):

@@ -4,6 +4,8 @@ import jax
 import numpy as np
 import pytest
 
+from jaxdiff.data.datasets import Dataset
+from jaxdiff.data.source import Source
 from jaxdiff.experiment import configure
 from jaxdiff.studies import judging, kspace, solving
 from jaxdiff.studies.judging import OWN, Parts, Rows
@@ -25,7 +27,7 @@ def bench():
 
 
 def test_what_is_measured_follows_from_the_place(bench):
-    first, again = bench.test('random4', 0), kspace.measure(bench.data.test, np.array([2, 0]), 'random4')
+    first, again = bench.test('random4', 0), kspace.measure(bench.data.test, bench.order['test'][[2, 0]], 'random4')
     np.testing.assert_array_equal(first.y[[2, 0]], again.y)
     np.testing.assert_array_equal(first.mask[[2, 0]], again.mask)
     assert first.sensitivities is None and (first.y[~np.broadcast_to(first.mask, first.y.shape)] == 0).all()
@@ -90,16 +92,18 @@ def test_parts_of_a_split_share_neither_phase_nor_noise_nor_masks(bench):
 def test_the_scale_is_that_of_what_was_measured(coils):
     config = configured(coils=coils)
     data = kspace.open_data(config)
-    at = Bench(config, data).test('random4', 0)
+    bench = Bench(config, data)
+    at = bench.test('random4', 0)
     images = np.fft.ifft2(np.fft.ifftshift(at.y[..., ::2] + 1j * at.y[..., 1::2], (1, 2)), axes=(1, 2), norm='ortho')
     np.testing.assert_allclose(np.sqrt((np.abs(images) ** 2).sum(-1)).max((1, 2)), 1, rtol=1e-5)
-    whole = np.stack([data.test.example(n)['image'] for n in range(3)])
+    whole = np.stack([data.test.example(n)['image'] for n in bench.order['test'][:3]])
     np.testing.assert_allclose(at.truth * at.scale[:, None, None, None], whole, atol=1e-6)
 
 
 def test_of_several_coils_no_more_is_asked_than_they_can_tell():
     names = lambda coils: {bar.name for bar in judging.usual_bars(configured(coils=coils))}
     assert {name for name in names(1) if 'TV' in name or 'residual' in name} == names(1) - names(3)
+    assert names(3) - names(1) == {f'{mask}_psnr_over_zero-filled' for mask in FLAGS['masks']}
     assert 'random4_coverage_80' in names(3)
 
 
@@ -109,3 +113,37 @@ def test_a_sweep_tells_the_error_of_each_value_on_validation_slices(bench):
     assert table['header'][0] == 'size' and len(table['header']) == 1 + 2 * len(config.masks)
     (_, small, mean, *_), (name, large, *_) = table['rows']
     assert name == '0.1' and small > large + 10 and mean > small + 10  # the two errors cancel in the mean
+
+
+def test_slices_of_every_scan_are_chosen_and_judged_by():
+    """Those of a scan lie one after another."""
+    scans = Source(40, lambda n: {'scan': n // 10}, {})
+    bench = Bench(configured(tuning=12, patients=12), Dataset(scans, scans, scans, None))
+    turns = [bench.order['test'][12 * turn : 12 * turn + 12] for turn in range(3)]
+    assert all(len({n // 10 for n in places}) == 4 for places in (bench.order['validation'][:12], *turns))
+    assert len(set(np.concatenate(turns))) == 36
+
+
+def test_cold_diffusion_takes_whole_columns_away_of_what_was_measured(bench):
+    mask = kspace.by_columns(bench.config, bench.test('random4', 0).mask)[0]
+    assert mask.shape == (1, 32, 1) and mask.any() and not mask.all()
+
+
+@pytest.mark.parametrize('coils', [1, 3])
+def test_the_unet_is_taught_what_it_is_asked(coils):
+    """But for noise: of a complete measurement, the image."""
+    config = configured(coils=coils, noise=0.0)
+    data = kspace.open_data(config)
+    example, seen = data.test.example(0)['image'], {}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(kspace, 'banked', lambda config, data: np.ones((1, 1, 32, 1), bool))
+        patch.setattr(kspace.plans, 'restorer', lambda name, blank, source, spoil, **options: seen.update(spoil=spoil))
+        kspace.unet(config, data)
+    np.testing.assert_allclose(seen['spoil'](KEY, example)[0], example, atol=1e-5)
+
+
+def test_what_is_calibrated_is_what_is_delivered(bench):
+    at = bench.test('random4', 0)
+    turned = np.stack([at.truth, np.stack([-at.truth[..., 1], at.truth[..., 0]], -1)], 1)  # the truth, and the truth turned by i
+    seen = judging.spread(at, turned)
+    np.testing.assert_allclose(seen.mean, seen.truth / np.sqrt(2), rtol=1e-5)
