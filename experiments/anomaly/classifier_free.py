@@ -4,9 +4,10 @@
     python experiments/anomaly/classifier_free.py --data=brain       virtual brains
     python experiments/anomaly/classifier_free.py --preset=smoke
 
-The class is a token among the pixels that attention sees, at the two coarsest resolutions. Beside it stand decoding with weight 1, which does not
-exaggerate, and with the other choice of dynamic normalisation. Depth, weight and whether to normalise are chosen on validation patients. Sanchez et
-al., "What is healthy? Generative counterfactual diffusion for lesion localization", DGM4MICCAI 2022.
+The class is a token among the pixels that attention sees, at the two coarsest resolutions. Beside it stand decoding with weight 0, which shows what
+encoding alone loses of a lesion, with weight 1, which does not exaggerate, and with the other choice of dynamic normalisation. Depth, weight and
+whether to normalise are chosen on validation patients. Sanchez et al., "What is healthy? Generative counterfactual diffusion for lesion
+localization", DGM4MICCAI 2022.
 """
 
 import itertools
@@ -49,6 +50,7 @@ PRESETS = healthy.presets(
 )
 BARS = (
     Bar('ap_over_linear', '>=', 0.05),
+    Bar('ap_over_weight_0', '>=', 0.0),
     Bar('ap_over_weight_1', '>=', 0.0),
     Bar('inversion', '<=', 0.02),  # images are -1 to 1 here
     Bar('healthy_to_ill_at_weight_1', '<=', 0.333),
@@ -93,11 +95,12 @@ def detectors(config: Config, models: Models, cohort: Cohort) -> Detectors:
         return walks[normalised](params, key, images, grid(depth), np.float32(weight))
 
     depth, weight, normalised = healthy.chosen(config, cohort, way, tuple(itertools.product(config.depths, config.weights, walks)))
-    fresh = model.init(trained, jax.random.key(config.seed))
+    fresh = healthy.untrained(config, trained)
     seen = way(jax.random.key(config.seed), scans(cases(cohort.validation)), (depth, weight, normalised))
     return Detectors(
         own=lambda key, images: way(key, images, (depth, weight, normalised)),
         beside={
+            'weight 0': lambda key, images: way(key, images, (depth, 0.0, normalised)),
             'weight 1': lambda key, images: way(key, images, (depth, 1.0, normalised)),
             f'{"no " if normalised else ""}dynamic normalisation': lambda key, images: way(key, images, (depth, weight, not normalised)),
         },
@@ -108,7 +111,7 @@ def detectors(config: Config, models: Models, cohort: Cohort) -> Detectors:
 
 def derive(table: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
     """How far it is above weight 1, and how much weight 1 changes healthy slices for what it changes ill ones."""
-    found = {'ap_over_weight_1': table[OWN]['ap'] - table['weight 1']['ap']}
+    found = {f'ap_over_weight_{n}': table[OWN]['ap'] - table[f'weight {n}']['ap'] for n in (0, 1)}
     if 'healthy_to_ill' in table['weight 1']:
         found['healthy_to_ill_at_weight_1'] = table['weight 1']['healthy_to_ill']
     return found

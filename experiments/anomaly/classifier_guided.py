@@ -31,7 +31,7 @@ from jaxdiff.studies.healthy import Models, Parts
 from jaxdiff.tasks.anomaly import classifier_guided
 from jaxdiff.tasks.anomaly.finding import finding
 
-HEALTHY, ILL = 0, 1
+HEALTHY = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,15 +78,17 @@ def detectors(config: Config, models: Models, cohort: Cohort) -> Detectors:
 
     def look(shared, key, image):
         (guiding, time), _ = shared
-        slope = jax.grad(likelihood(guiding, ILL))(path.alpha(time) * image, time)
-        return finding(image, (image - slope)[None])
+        slope = jax.grad(likelihood(guiding, HEALTHY))(
+            path.alpha(time) * image, time
+        )  # that of the other class is 0 where it is sure of it
+        return finding(image, (image + slope)[None])
 
     walk, gaze = detecting.found_by(restore, name='encoding and decoding'), detecting.found_by(look, name='saliency')
     grid = lambda depth: grids.uniform(path, config.encode, start=depth, last=0.01)
     way = lambda key, images, each: walk((trained.params, guide.params), key, images, grid(each[0]), np.float32(each[1]))
     pairs = tuple(itertools.product(config.depths, config.scales))
     depth, scale = healthy.chosen(config, cohort, way, pairs)
-    fresh = model.init(guide, jax.random.key(config.seed))
+    fresh = healthy.untrained(config, guide)
     time = np.float32(0.05)
     return Detectors(
         own=lambda key, images: way(key, images, (depth, scale)),
@@ -100,7 +102,8 @@ def detectors(config: Config, models: Models, cohort: Cohort) -> Detectors:
 
 
 def checked(config: Config, way: Any, choice: tuple, guide: Model, cohort: Cohort) -> dict[str, float]:
-    """On validation patients: the error of encoding and decoding without guidance, and how often the classifier is right, up to half the depth."""
+    """On validation patients: the error of encoding and decoding without guidance, and how often the classifier is right, up to half the depth, the
+    mean over the classes."""
     where, calm = cases(cohort.validation), cases(cohort.calm)
     key, path = jax.random.key(config.seed), model.make_path(guide.path)
     error = np.asarray(way(key, scans(where), choice).inversion).mean()
@@ -116,7 +119,8 @@ def checked(config: Config, way: Any, choice: tuple, guide: Model, cohort: Cohor
         return jnp.argmax(seen(params, x[None], path.embed(t)[None])[0])
 
     answers = np.asarray(detecting.found_by(ask, name='asking the classifier')((guide.params, np.float32(choice[0] / 2)), key, images))
-    return {'inversion': float(error), 'accuracy': float((answers == labels).mean())}
+    recalls = [(answers == labels)[labels == each].mean() for each in (False, True)]
+    return {'inversion': float(error), 'accuracy': float(np.mean(recalls))}
 
 
 def derive(table: Mapping[str, Mapping[str, float]]) -> dict[str, float]:

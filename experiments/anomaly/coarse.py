@@ -75,7 +75,7 @@ def detectors(config: Config, models: Models, cohort: Cohort) -> Detectors:
     walk = healthy.chain(config, walked, noise=noise(config))
     way = lambda key, images, depth: walk(walked.params, key, images, healthy.times(config, path, depth))
     depth = healthy.chosen(config, cohort, way)
-    fresh = model.init(trained, jax.random.key(config.seed))
+    fresh = healthy.untrained(config, trained)
     return Detectors(
         own=lambda key, images: ask(trained.params, key, images),
         beside={

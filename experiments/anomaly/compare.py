@@ -68,12 +68,15 @@ def run(config: Config) -> dict[str, Any]:
     kept: dict[str, Detect] = {}
     benches: dict[int, Bench] = {}
     simple: dict[str, Any] = {}
+    chosen: dict[str, float] = {}
 
     def made(models: Models, cohort: Both) -> dict[str, Detect]:
         if not kept:
             simple.update(detecting.simple_rows(cohort.plain))
             for each in systems(__file__, config, PRESETS):
-                kept[each.name] = each.parts.detectors(each.config, each.own(models, (SHARED,)), cohort.of(each)).own
+                found = each.parts.detectors(each.config, each.own(models, (SHARED,)), cohort.of(each))
+                kept[each.name] = found.own
+                chosen.update({f'{each.name}_{name}': value for name, value in found.chosen.items()})
             kept.update(healthy.usual(config, models, cohort.plain))
         return kept
 
@@ -85,6 +88,7 @@ def run(config: Config) -> dict[str, Any]:
         table = {**seen.baselines, 'chain': {name: seen.metrics[name] for name in seen.baselines['single step'] if name in seen.metrics}}
         own = {name: table[name] for name in config.systems}
         metrics = {
+            **chosen,
             'systems_above_linear': float(sum(row['ap_over_linear'] > 0 for row in own.values())),
             'systems_ahead_of_simple_rows': float(sum(row['ap_over_simple'] >= healthy.AHEAD for row in own.values())),
             'best_ap': max(row['ap'] for row in own.values()),

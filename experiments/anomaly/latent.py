@@ -90,7 +90,7 @@ def detectors(config: Config, models: Models, cohort: Cohort) -> Detectors:
         told = np.asarray(asking(params, key, calm))
         return {each: np.quantile(told, each, axis=0).astype(np.float32) for each in config.quantiles}
 
-    known, unknown = limits(params), (model.init(trained, key), first.params)
+    known, unknown = limits(params), (healthy.untrained(config, trained), first.params)
     quantile = healthy.chosen(config, cohort, lambda key, images, each: healed(params, key, images, known[each]), config.quantiles)
     own = lambda key, images: healed(params, key, images, known[quantile])
     rebuilt = latent.reconstructor(first, size=32)

@@ -12,7 +12,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import jax
 import numpy as np
 
 from jaxdiff import experiment, model, plans
@@ -49,8 +48,8 @@ def noise(config: Config) -> dict[str, Any] | None:
 def plan(config: Config, cohort: Cohort) -> tuple[Plan, ...]:
     """Two restorers: of boxes, and of the whole image."""
     blank = healthy.blank(config, cohort, kind='x0')
-    if any(n % config.box for n in cohort.shape[:-1]):
-        raise UserError(f'--box={config.box}: must divide images of {cohort.shape[:-1]}')
+    if config.box % 2 or any(n % config.box for n in cohort.shape[:-1]):
+        raise UserError(f'--box={config.box}: must be even and divide images of {cohort.shape[:-1]}')
     path, draw, made = model.make_path(blank.path), named(noise(config), cohort.shape), []
     for name, size in (('patched', config.box), ('whole', cohort.shape[0])):
         told = {'what': 'noise in one box', 'box': size, 'noise': noise(config)}
@@ -85,7 +84,7 @@ def detectors(config: Config, models: Models, cohort: Cohort) -> Detectors:
         params = models[ways[name][0]].params
         way = lambda key, images, time, name=name, params=params: run(name, params, key, images, time)
         chosen[name] = healthy.chosen(config, cohort, way, config.levels)
-    params, fresh = models['patched'].params, model.init(models['patched'], jax.random.key(config.seed))
+    params, fresh = models['patched'].params, healthy.untrained(config, models['patched'])
     return Detectors(
         own=lambda key, images: run('boxes', params, key, images, chosen['boxes']),
         beside={

@@ -96,7 +96,7 @@ def detectors(config: Config, models: Models, cohort: Cohort) -> Detectors:
     recall = {each: np.asarray(found.mask)[where.lesions & where.brains].mean() for each, found in seen.items()}
     enough = tuple(each for each in config.thresholds if recall[each] >= RECALL) or (max(recall, key=recall.get),)
     threshold = np.float32(detecting.best(lambda each: np.asarray(seen[each].map), enough, where))
-    fresh = model.init(trained, jax.random.key(config.seed))
+    fresh = healthy.untrained(config, trained)
     return Detectors(
         own=lambda key, images: many(trained.params, key, images, threshold),
         beside={

@@ -57,7 +57,7 @@ def detectors(config: Config, models: Models, cohort: Cohort) -> Detectors:
     walked = lambda key, images, depth: walk(trained.params, key, images, healthy.times(config, path, depth))
     asked = lambda key, images, depth: ask(trained.params, key, images, np.float32(depth))
     depth, shallow = (healthy.chosen(config, cohort, way) for way in (walked, asked))
-    fresh = model.init(trained, jax.random.key(config.seed))
+    fresh = healthy.untrained(config, trained)
     return Detectors(
         own=lambda key, images: walked(key, images, depth),
         beside={'simplex, single step': lambda key, images: asked(key, images, shallow)},

@@ -147,7 +147,7 @@ def chexpert(folder: Path, contrasts: Contrasts) -> tuple[Patient, ...]:
 
 def pairs(table: Path, contrasts: Contrasts) -> tuple[Patient, ...]:
     """Rows of a table, paths being relative to it; `person` names whose scan it is, or `img_name` does, or the file."""
-    found = []
+    found, named = [], {}
     for row in _rows(table, ('img_path',)):
         file, mask = (_beside(table, row.get(name) or '') for name in ('img_path', 'seg_path'))
         if not file:
@@ -155,6 +155,8 @@ def pairs(table: Path, contrasts: Contrasts) -> tuple[Patient, ...]:
         label = (row.get('label') or '').strip()
         if label and label not in ('0', '1', '0.0', '1.0'):
             raise UserError(f'{table}: label {label!r} of {row["img_path"]}: write 0 for healthy and 1 for diseased')
+        if not (row.get('person') or row.get('img_name')) and named.setdefault(Path(file).name, file) != file:
+            raise UserError(f'{table}: {named[Path(file).name]} and {file} share a name: say in a column person whose scans they are')
         age = (row.get('age') or '').strip()
         covariates = {'age': _number(table, 'age', age)} if age else {}
         found.append(

@@ -15,13 +15,15 @@ Lugmayr et al., "RePaint", CVPR 2022.
 
 import jax
 
-from jaxdiff.noise import gaussian
+from jaxdiff.noise import Noise, gaussian
 from jaxdiff.paths import GaussianPath, transition
 from jaxdiff.solvers.loop import Solver
 
 
-def resampling(path: GaussianPath, solver: Solver) -> Solver:
+def resampling(path: GaussianPath, solver: Solver, *, noise: Noise = gaussian) -> Solver:
     """`solver` where the grid falls, the forward move (1) where it rises; only one of the two is evaluated.
+
+    `noise` draws z, as the denoiser learnt it.
 
     After a move up x0_hat is still that of the last step down, and the solver begins anew, since what it remembers belongs to an x that is
     no more: a multistep method pays for its start again after every jump.
@@ -30,7 +32,7 @@ def resampling(path: GaussianPath, solver: Solver) -> Solver:
     def step(key, denoise, memory, x, t, s):
         def up(inner, x0):
             scale, std = transition(path, t, s)
-            moved = (scale * x + std * gaussian(key, x.shape)).astype(x.dtype)
+            moved = (scale * x + std * noise(key, x.shape)).astype(x.dtype)
             return moved, x0, solver.init(moved)
 
         def down(inner, x0):

@@ -96,15 +96,18 @@ def filed(config: Config, labelled: bool) -> Cohort:
     parts = patients.split(scans, seed=config.seed)
     well = patients.split(unmarked(config, scans), seed=config.seed) if config.healthy else parts
     taught = (*well[0], *parts[0]) if config.healthy else parts[0]
-    pre = patients.fit(taught, size=config.size)
-    healthy = [patients.slices(part, pre, healthy=True) for part in (well if config.healthy else well[:2])]
-    whole = [patients.slices(part, pre) for part in parts[1:]]
-    for part, source in zip(parts[1:], whole, strict=True):
+    for part in parts[1:]:
+        if not any(each.mask for each in part):
+            raise UserError(f'{config.data}: no scan comes with a mask, to choose or judge by: give such scans, and these as --healthy')
         for each in part:
             if each.label == 1 and each.mask is None:
                 raise UserError(
                     f'{each.files[0]}: diseased, and no mask says where: give one, for maps are judged by it, or leave the scan out'
                 )
+    pre = patients.fit(taught, size=config.size)
+    healthy = [patients.slices(part, pre, healthy=True) for part in (well if config.healthy else well[:2])]
+    whole = [patients.slices(part, pre) for part in parts[1:]]
+    for part, source in zip(parts[1:], whole, strict=True):
         if not any(source.example(n)['mask'].any() for n in range(source.size)):
             names = ', '.join(sorted({each.name for each in part}))
             raise UserError(f'{config.data}: no lesion is marked in slices of {names}, to choose or judge by: give more scans with masks')
@@ -189,16 +192,17 @@ def _marked(source: Source, brain) -> Source:
 def _both(healthy: Source, patients: Source) -> Source:
     """Healthy slices and slices that show a lesion in turn, as long as both last, with 'label', which of them it is.
 
-    Slices of patients that show none are left out: a detector that is told would see lesions in a third of its slices, not in half.
+    Slices of patients that show none are left out: a detector that is told would see lesions in a third of its slices, not in half. The healthy ones
+    are of the same places in their source, of which the slices of a head lie in order: no height tells the classes apart.
     """
     ill = [n for n in range(patients.size) if patients.example(n)['mask'].any()]
     told = {'healthy': healthy.manifest, 'patients': patients.manifest, **({'ill': len(ill)} if len(ill) < patients.size else {})}
 
     def example(index: int) -> dict[str, np.ndarray]:
-        found = patients.example(ill[index // 2]) if index % 2 else healthy.example(index // 2)
+        found = (healthy, patients)[index % 2].example(ill[index // 2])
         return {'image': found['image'], 'label': np.int32(index % 2)}
 
-    return Source(2 * min(healthy.size, len(ill)), example, told)
+    return Source(2 * len(ill), example, told)
 
 
 def sketch(config: Config, *, labelled: bool = False) -> Cohort:

@@ -1,7 +1,7 @@
 """What experiments in anomaly detection share: the denoiser of health, the rows that stand beside every system, and the page.
 
-One denoiser of healthy slices, of white noise, is asked once (the row 'single step') and walked (the row 'chain'), averaged
-over as many draws as the system takes. Depths are path times, chosen on validation patients for each row by itself.
+One denoiser of healthy slices, of white noise, is walked (the row 'chain') and asked once (the row 'single step'), averaged over --repeats draws, and
+asked once for each call of the walk ('single step, as many calls'). Depths are path times, chosen on validation patients for each row by itself.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -111,12 +111,12 @@ def chain(config: Config, trained: Model, *, noise: dict[str, Any] | None = None
     return detecting.finder(trained, restore, name=name)
 
 
-def once(config: Config, trained: Model, *, noise: dict[str, Any] | None = None, name: str = 'asking once'):
+def once(config: Config, trained: Model, *, noise: dict[str, Any] | None = None, repeats: int = 0, name: str = 'asking once'):
     """`find(params, key, images, time)`: one call for each draw."""
     path, draw = model.make_path(trained.path), named(noise, trained.card['shape'])
 
     def restore(key, image, denoise, time):
-        return single.restore(key, image, denoise, path=path, time=time, repeats=config.repeats, noise=draw)
+        return single.restore(key, image, denoise, path=path, time=time, repeats=repeats or config.repeats, noise=draw)
 
     return detecting.finder(trained, restore, name=name)
 
@@ -133,7 +133,7 @@ def chosen(config: Config, cohort: Cohort, find: Callable[[jax.Array, np.ndarray
 
 
 def usual(config: Config, models: Models, cohort: Cohort) -> dict[str, Detect]:
-    """The rows 'chain' and 'single step' of the model 'healthy', each at its own best depth."""
+    """The rows of the model 'healthy', each at its own best depth."""
     trained = models['healthy']
     path = model.make_path(trained.path)
     walk, ask = chain(config, trained, name='chain'), once(config, trained, name='single step')
@@ -142,7 +142,22 @@ def usual(config: Config, models: Models, cohort: Cohort) -> dict[str, Detect]:
         'single step': lambda key, images, depth: ask(trained.params, key, images, np.float32(depth)),
     }
     depths = {name: chosen(config, cohort, way) for name, way in ways.items()}
+    often, more = 'single step, as many calls', once(config, trained, repeats=config.repeats * config.walk, name='single step, more draws')
+    ways[often] = lambda key, images, depth: more(trained.params, key, images, np.float32(depth))
+    depths[often] = depths['single step']
     return {name: lambda key, images, way=way, depth=depths[name]: way(key, images, depth) for name, way in ways.items()}
+
+
+def untrained(config: Config, trained: Model) -> Any:
+    """Fresh parameters of a network, with those that begin at 0 drawn as others are: left alone, they answer nothing and a map is the image."""
+    fresh = model.init(trained, jax.random.key(config.seed))
+    leaves, tree = jax.tree.flatten(fresh)
+    keys = jax.random.split(jax.random.key(config.seed + 1), len(leaves))
+    drawn = [
+        each if each.ndim < 2 or each.any() else jax.random.normal(key, each.shape, each.dtype) / np.sqrt(np.prod(each.shape[:-1]))
+        for key, each in zip(keys, leaves, strict=True)
+    ]
+    return jax.tree.unflatten(tree, drawn)
 
 
 # ---- running

@@ -69,7 +69,7 @@ def otsu(score: Array) -> Array:
     """The threshold, a scalar among the scores (any shape), that divides them, as score > threshold, with most variance between the parts."""
     ordered = jnp.sort(score.ravel())
     n = ordered.size
-    below = jnp.arange(1, n + 1)
+    below = jnp.arange(1, n + 1, dtype=ordered.dtype)  # whose products overflow as integers
     sums = jnp.cumsum(ordered - ordered.mean())
     between = jnp.square(sums[:-1]) / (below[:-1] * (n - below[:-1]))
     distinct = ordered[1:] > ordered[:-1]  # equal scores are on one side

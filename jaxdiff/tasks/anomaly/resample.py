@@ -87,5 +87,5 @@ def restore(
     stitched = jnp.where(mask[..., None], first.restored, first.image)
     hold = inpaint(path, first.image, ~mask[..., None], noise=noise)
     walk = repaint(times, 1, resamplings)
-    healed = image_to_image(key, stitched, denoise, path, resampling(path, solver), walk, constrain=hold, noise=noise)
+    healed = image_to_image(key, stitched, denoise, path, resampling(path, solver, noise=noise), walk, constrain=hold, noise=noise)
     return finding(first.image, healed[None], weight=weight, mask=mask)
