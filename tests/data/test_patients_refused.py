@@ -205,3 +205,14 @@ def test_the_ringing_of_interpolation_is_taken(tmp_path):
     image[image == 0] = -0.01 * image.max()
     one = Patient('a', (save(tmp_path / 'a.nii.gz', image),), None, 0)
     assert patients.slices([one], patients.fit([one], size=16)).size
+
+
+def test_files_of_one_name_need_to_be_told_whose_they_are(tmp_path):
+    rows = 'img_path,label{}\n1/flair.nii.gz,0{}\n2/flair.nii.gz,0{}\n'
+    for number in (1, 2):
+        save(tmp_path / str(number) / 'flair.nii.gz', head(number)[0])
+    (tmp_path / 'all.csv').write_text(rows.format('', '', ''))
+    with pytest.raises(UserError, match='share a name: say in a column person'):
+        archives.patients(f'pairs:{tmp_path / "all.csv"}')
+    (tmp_path / 'all.csv').write_text(rows.format(',person', ',a', ',b'))
+    assert [each.name for each in archives.patients(f'pairs:{tmp_path / "all.csv"}')] == ['a', 'b']

@@ -47,6 +47,13 @@ def test_a_move_up_is_the_forward_process(path):
         np.testing.assert_array_equal(kept, 3.0)
 
 
+def test_a_move_up_draws_the_noise_asked_for():
+    solver, t, s = resampling(VP, ddim(VP), noise=lambda key, shape: jnp.full(shape, 2.0)), jnp.float32(0.3), jnp.float32(0.6)
+    scale, std = paths.transition(VP, t, s)
+    moved = solver.step(jax.random.key(0), lambda x, t: x, ((), jnp.zeros(SHAPE)), jnp.ones(SHAPE), t, s)[0]
+    np.testing.assert_allclose(moved, np.broadcast_to(scale + 2 * std, SHAPE), rtol=1e-6)
+
+
 def test_moves_up_call_no_denoiser_and_the_published_counts_hold():
     calls = []
 

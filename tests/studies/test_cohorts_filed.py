@@ -85,3 +85,9 @@ def test_half_of_the_slices_that_are_told_apart_show_a_lesion():
     both = cohorts._both(healthy, ill)
     assert both.size == 6 and [int(both.example(n)['label']) for n in range(6)] == [0, 1] * 3
     assert [int(both.example(n)['image'].max()) for n in range(6)] == [0, 0, 3, 3, 6, 6] and both.manifest['ill'] == 3
+
+
+def test_scans_without_masks_are_refused_before_they_are_read(folders, monkeypatch):
+    monkeypatch.setattr(cohorts.patients, 'fit', lambda *args, **options: pytest.fail('read'))
+    with pytest.raises(UserError, match=r'no scan comes with a mask.*: give such scans, and these as --healthy'):
+        cohorts.open_cohort(cohorts.Config(data=f'ixi:{folders[1]}', size=16, evaluations=1))

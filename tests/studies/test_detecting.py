@@ -1,9 +1,11 @@
 """The evaluation of detectors, at toy size: perfect maps, constant maps, and who is in which split."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxdiff import model
 from jaxdiff.experiment import configure
 from jaxdiff.studies import cohorts, detecting, healthy
 from jaxdiff.studies.detecting import OWN, Detectors, Maps
@@ -73,3 +75,19 @@ def test_labels_say_which_slices_show_a_lesion():
 def test_unknown_data_are_refused():
     with pytest.raises(UserError, match='--data=pictures'):
         cohorts.open_cohort(configure(healthy.Config, healthy.presets(), preset='smoke', data='pictures'))
+
+
+def test_no_part_of_an_untrained_network_begins_at_0():
+    config = configure(healthy.Config, healthy.presets(), preset='smoke', size=32)
+    blank = healthy.blank(config, cohorts.sketch(config))
+    params = healthy.untrained(config, blank)
+    assert all(leaf.any() for leaf in jax.tree.leaves(params) if leaf.ndim > 1)
+    x = jax.random.normal(jax.random.key(0), (32, 32, 1))
+    answers = [
+        model.denoiser(blank._replace(params=each))(x, 0.5 * jnp.ones(())) for each in (params, model.init(blank, jax.random.key(0)))
+    ]
+    away = [
+        np.asarray(each - each.mean() - np.corrcoef(each.ravel(), x.ravel())[0, 1] * each.std() / x.std() * (x - x.mean()))
+        for each in answers
+    ]
+    assert away[0].std() > 0.05 > away[1].std()  # what no multiple of the image is

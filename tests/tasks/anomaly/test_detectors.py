@@ -51,6 +51,7 @@ def test_otsu_divides_two_heaps_as_the_direct_search_does():
     spread = lambda t: (score > t).mean() * (score <= t).mean() * (score[score > t].mean() - score[score <= t].mean()) ** 2
     assert otsu(jnp.asarray(score)) == max(np.sort(score)[:-1], key=spread)
     assert otsu(jnp.ones(5)) == 1  # nothing above
+    assert otsu(jnp.linspace(0, 1, 320 * 320)) == pytest.approx(0.5, abs=1e-3)  # more pixels than products of integers hold
 
 
 def test_dilation_is_by_one_pixel_every_way():
