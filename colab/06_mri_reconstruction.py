@@ -167,7 +167,7 @@ print({name: round(value, 3) for name, value in judging.score(faster, fast).item
 # ## Your own k-space
 #
 # ```sh
-# python experiments/reconstruction/posterior.py --data=fastmri:/path/to/files --size=320 --workdir=runs/mine
+# python experiments/reconstruction/posterior.py --data=fastmri:/path/to/files --workdir=runs/mine
 # ```
 #
 # `runs/mine/outputs/` then holds the mean and the deviation as NIfTI. `docs/reconstruction.md` says which of the four systems to take when.
