@@ -4,9 +4,9 @@
     python experiments/anomaly/classifier_free.py --data=brain       virtual brains
     python experiments/anomaly/classifier_free.py --preset=smoke
 
-The class is a token among the pixels that attention sees, at the two coarsest resolutions. Beside it stand decoding with weight 0, which shows what
-encoding alone loses of a lesion, with weight 1, which does not exaggerate, and with the other choice of dynamic normalisation. Depth, weight and
-whether to normalise are chosen on validation patients. Sanchez et al., "What is healthy? Generative counterfactual diffusion for lesion
+The class is a token, in copies, among the pixels that attention sees, at the two coarsest resolutions. Beside it stand decoding with weight 0, which
+shows what encoding alone loses of a lesion, with weight 1, which does not exaggerate, and with the other choice of dynamic normalisation. Depth,
+weight and whether to normalise are chosen on validation patients. Sanchez et al., "What is healthy? Generative counterfactual diffusion for lesion
 localization", DGM4MICCAI 2022.
 """
 
@@ -31,7 +31,7 @@ from jaxdiff.types import Array, Example, Key, Params
 
 WIDTH = 8  # of the token: attention normalises it, which leaves of two numbers a sign, and 'no class' would be the same as a class
 CODES = np.eye(WIDTH, dtype=np.float32)[:2]
-HEALTHY, NONE = CODES[:1], np.full((1, WIDTH), np.nan, np.float32)
+COPIES = 32  # of the token, beside 256 and 64 pixels: one alone is hardly heard, nor does it learn to be
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,10 +57,13 @@ BARS = (
 )
 
 
-def tell(key: Key, example: Example) -> dict[str, Array]:
-    """The class as a token, left out three times in ten."""
-    token = jnp.asarray(CODES)[example['label']][None]
-    return {'tokens': jnp.where(jax.random.bernoulli(key, 0.3), jnp.nan, token)}
+HEALTHY, ILL, NONE = (np.tile(code, (COPIES, 1)) for code in (*CODES, np.full(WIDTH, np.nan, np.float32)))
+
+
+def tell_in_copies(key: Key, example: Example) -> dict[str, Array]:
+    """The class, left out three times in ten."""
+    told = jnp.asarray(np.stack([HEALTHY, ILL]))[example['label']]
+    return {'tokens': jnp.where(jax.random.bernoulli(key, 0.3), jnp.nan, told)}
 
 
 def plan(config: Config, cohort: Cohort) -> tuple[Plan, ...]:
@@ -71,7 +74,9 @@ def plan(config: Config, cohort: Cohort) -> tuple[Plan, ...]:
         'tokens': WIDTH,
         'joint': True,
     }  # the class is seen by attention alone
-    return (healthy.denoiser('told', config, cohort, source=cohort.train, condition=tell, network=fields, steps=config.told_steps),)
+    return (
+        healthy.denoiser('told', config, cohort, source=cohort.train, condition=tell_in_copies, network=fields, steps=config.told_steps),
+    )
 
 
 def detectors(config: Config, models: Models, cohort: Cohort) -> Detectors:

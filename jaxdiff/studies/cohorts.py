@@ -138,7 +138,7 @@ def made(config: Config, labelled: bool) -> Cohort:
     slices, pre = make(config)
     train = healthy = slices(False, 0, subjects)
     if labelled:
-        train = _both(slices(False, 0, -(-subjects // 2)), slices(True, -(-subjects // 2), -(-subjects // 2)))
+        train = _both(healthy, slices(True, subjects, subjects))
     return Cohort(
         train=train,
         healthy=healthy,
