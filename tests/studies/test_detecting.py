@@ -69,7 +69,7 @@ def test_nobody_is_in_two_splits(cohort):
 def test_labels_say_which_slices_show_a_lesion():
     cohort = cohorts.open_cohort(CONFIG, labelled=True)
     labels = [int(cohort.train.example(n)['label']) for n in range(cohort.train.size)]
-    assert labels == [0, 1] * 6 and cohort.healthy.size == 12
+    assert labels == [0, 1] * 12 and cohort.healthy.size == 12
 
 
 def test_unknown_data_are_refused():
