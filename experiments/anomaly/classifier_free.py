@@ -32,6 +32,7 @@ from jaxdiff.types import Array, Example, Key, Params
 WIDTH = 8  # of the token: attention normalises it, which leaves of two numbers a sign, and 'no class' would be the same as a class
 CODES = np.eye(WIDTH, dtype=np.float32)[:2]
 COPIES = 32  # of the token, beside 256 and 64 pixels: one alone is hardly heard, nor does it learn to be
+HEALTHY, ILL, NONE = (np.tile(code, (COPIES, 1)) for code in (*CODES, np.full(WIDTH, np.nan, np.float32)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,11 +58,8 @@ BARS = (
 )
 
 
-HEALTHY, ILL, NONE = (np.tile(code, (COPIES, 1)) for code in (*CODES, np.full(WIDTH, np.nan, np.float32)))
-
-
 def tell_in_copies(key: Key, example: Example) -> dict[str, Array]:
-    """The class, left out three times in ten."""
+    """The class of an example as 'tokens' (COPIES, WIDTH), NaN three times in ten, where it is left out."""
     told = jnp.asarray(np.stack([HEALTHY, ILL]))[example['label']]
     return {'tokens': jnp.where(jax.random.bernoulli(key, 0.3), jnp.nan, told)}
 
@@ -115,7 +113,7 @@ def detectors(config: Config, models: Models, cohort: Cohort) -> Detectors:
 
 
 def derive(table: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
-    """How far it is above weight 1, and how much weight 1 changes healthy slices for what it changes ill ones."""
+    """How far it is above weights 0 and 1, and how much weight 1 changes healthy slices for what it changes ill ones."""
     found = {f'ap_over_weight_{n}': table[OWN]['ap'] - table[f'weight {n}']['ap'] for n in (0, 1)}
     if 'healthy_to_ill' in table['weight 1']:
         found['healthy_to_ill_at_weight_1'] = table['weight 1']['healthy_to_ill']

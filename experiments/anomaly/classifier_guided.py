@@ -78,9 +78,8 @@ def detectors(config: Config, models: Models, cohort: Cohort) -> Detectors:
 
     def look(shared, key, image):
         (guiding, time), _ = shared
-        slope = jax.grad(likelihood(guiding, HEALTHY))(
-            path.alpha(time) * image, time
-        )  # that of the other class is 0 where it is sure of it
+        # of the class that guides: the gradient of the other is 0 where the classifier is sure of it
+        slope = jax.grad(likelihood(guiding, HEALTHY))(path.alpha(time) * image, time)
         return finding(image, (image + slope)[None])
 
     walk, gaze = detecting.found_by(restore, name='encoding and decoding'), detecting.found_by(look, name='saliency')

@@ -35,7 +35,9 @@ class Config(Training):
         '', "'<layout>:<folder>' of healthy people to learn from, where --data are scans of patients, such as ixi:controls"
     )
     contrasts: tuple = option((), 'channels of an image, in order; by default T1 of what is made, and all that a layout has')
-    subjects: int = option(0, 'to train on, where they are made; 0: 1024 phantoms or 400 virtual brains', low=0)
+    subjects: int = option(
+        0, 'healthy, to train on, where they are made, and as many patients where detectors are told; 0: 1024 phantoms or 400 brains', low=0
+    )
     tuning: int = option(0, 'patients to choose on; 0: 64 phantoms or 8 virtual brains', low=0)
     patients: int = option(0, 'patients to judge by, anew for each seed; 0: 128 phantoms or 16 virtual brains', low=0)
 
