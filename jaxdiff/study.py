@@ -60,6 +60,7 @@ def run(
         'nfe': nfe,
         **(notes or {}),
         'parameters': {label: model.count(each.params) for label, each in models.items()},
+        'steps': {label: each.model.card['recipe']['schedule']['steps'] for label, each in trained.items()},
         'state_digest': {label: each.state_digest for label, each in trained.items()},
         **verdict,
         **({'tables': extra} if extra else {}),

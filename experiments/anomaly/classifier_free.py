@@ -37,9 +37,13 @@ HEALTHY, ILL, NONE = (np.tile(code, (COPIES, 1)) for code in (*CODES, np.full(WI
 
 @dataclass(frozen=True, kw_only=True)
 class Config(healthy.Config):
-    depths: tuple = option((0.5, 0.75, 0.9), 'to which slices are encoded, to choose from, in path time', low=0.01, high=0.99)
-    weights: tuple = option((1.5, 3.0, 5.0), 'of guidance, to choose from', low=1)
-    told_steps: int = option(6000, 'training steps of the denoiser that is told the class, which is slow to heed it', low=1)
+    depths: tuple = option((0.5, 0.75), 'to which slices are encoded, to choose from, in path time', low=0.01, high=0.99)
+    weights: tuple = option((1.5, 3.0), 'of guidance, to choose from', low=1)
+    told_steps: int = option(
+        0,
+        'training steps of the denoiser that is told the class; 0: twice --steps, for it is slow to heed it, or --steps on virtual brains',
+        low=0,
+    )
     encode: int = option(30, 'steps of encoding, and as many of decoding', low=1)
     quantile: float = option(0.99, 'of the size of a denoised image, by which it is divided where that exceeds 1', low=0.5, high=1)
 
@@ -72,9 +76,8 @@ def plan(config: Config, cohort: Cohort) -> tuple[Plan, ...]:
         'tokens': WIDTH,
         'joint': True,
     }  # the class is seen by attention alone
-    return (
-        healthy.denoiser('told', config, cohort, source=cohort.train, condition=tell_in_copies, network=fields, steps=config.told_steps),
-    )
+    steps = config.told_steps or (1 if config.data == 'brain' else 2) * config.steps  # of brains no detector learns the class, however long
+    return (healthy.denoiser('told', config, cohort, source=cohort.train, condition=tell_in_copies, network=fields, steps=steps),)
 
 
 def detectors(config: Config, models: Models, cohort: Cohort) -> Detectors:

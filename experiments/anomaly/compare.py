@@ -2,7 +2,7 @@
 
     python experiments/anomaly/compare.py --models=models                    phantoms; what was trained before is taken from models
     python experiments/anomaly/compare.py --models=models --data=brain       virtual brains
-    python experiments/anomaly/compare.py --systems=coarse,simplex --preset=smoke
+    python experiments/anomaly/compare.py --preset=smoke                     two of them
 
 A system is a script beside this one; a new one needs nothing here. Each runs as its own script would, with its own choices on validation patients.
 """
@@ -31,7 +31,7 @@ class Config(healthy.Config):
     systems: tuple = option(known(__file__), 'scripts of this folder')
 
 
-PRESETS = healthy.presets()
+PRESETS = healthy.presets(smoke={'systems': ('coarse', 'latent')})
 SHARED = 'healthy'  # the name of the denoiser that all are compared with
 BARS = {'brain': (Bar('systems_ahead_of_simple_rows', '>=', 5.0),), 'phantom': (Bar('systems_above_linear', '>=', 7.0),)}
 

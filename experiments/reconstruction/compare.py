@@ -1,7 +1,7 @@
 """Every reconstruction of this folder from the same k-space: one table, one figure.
 
     python experiments/reconstruction/compare.py --models=models                    what was trained before is taken from models
-    python experiments/reconstruction/compare.py --systems=cold,posterior --preset=smoke
+    python experiments/reconstruction/compare.py --preset=smoke                     two of them
 
 A system is a script beside this one; a new one needs nothing here. Each draws as its own script would, with its own choices on validation slices.
 """
@@ -32,7 +32,7 @@ class Config(kspace.Config):
     patients: int = option(12, 'slices to judge by, anew for each seed', low=1)
 
 
-PRESETS = kspace.presets()
+PRESETS = kspace.presets(smoke={'systems': ('cold', 'posterior')})
 
 
 def plan(config: Config, data: Dataset) -> list[Plan | Later]:

@@ -14,7 +14,7 @@ SCRIPTS = {  # and what each trains beside its model
     'controlnet': ('trunk',),
     'dreambooth': ('judge', 'subject', 'without'),
 }
-TINY = dict(preset='smoke', steps=2, save_every=2)
+TINY = dict(preset='smoke')
 
 
 @pytest.mark.parametrize('name', SCRIPTS)

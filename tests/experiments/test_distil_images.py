@@ -7,7 +7,7 @@ import pytest
 from jaxdiff.experiment import configure
 from jaxdiff.types import UserError
 
-TINY = dict(preset='smoke', steps=2, save_every=2)
+TINY = dict(preset='smoke')
 
 
 def configured(tmp_path, **flags):

@@ -10,7 +10,7 @@ from jaxdiff import model
 from jaxdiff.experiment import configure
 from jaxdiff.types import UserError
 
-TINY = dict(preset='smoke', steps=2, coder_steps=2, latent_steps=2)
+TINY = dict(preset='smoke')
 
 
 def configured(script, tmp_path, **more):

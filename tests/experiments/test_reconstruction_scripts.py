@@ -23,7 +23,7 @@ SYSTEMS = {  # and what each trains beside the U-Net
     'posterior': {'prior'},
     'score_mri': {'prior'},
 }
-TINY = dict(preset='smoke', steps=2, save_every=2)
+TINY = dict(preset='smoke')
 
 
 def configured(name, folder, **more):
@@ -72,9 +72,8 @@ def test_a_dry_run_tells_the_cost_and_writes_nothing(tmp_path, capsys):
 
 
 def test_a_comparison_holds_every_row(tmp_path):
-    names = ('cold', 'posterior')
-    script, config = configured('compare', tmp_path / 'run', systems=names)
-    result = script.run(config)
+    script, config = configured('compare', tmp_path / 'run')
+    names, result = config.systems, script.run(config)
     assert set(result['baselines']) == {'U-Net', 'TV', 'zero-filled', *names}
     assert set(result['parameters']) == {'unet', 'prior', 'cold restorer'}
     assert (tmp_path / 'run' / 'figures' / 'slices.png').exists()
