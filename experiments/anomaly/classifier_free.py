@@ -76,7 +76,7 @@ def plan(config: Config, cohort: Cohort) -> tuple[Plan, ...]:
         'tokens': WIDTH,
         'joint': True,
     }  # the class is seen by attention alone
-    steps = config.told_steps or (1 if config.data == 'brain' else 2) * config.steps  # of brains no detector learns the class, however long
+    steps = config.told_steps or (1 if config.data == 'brain' else 2) * config.steps  # of brains more steps have not taught a class
     return (healthy.denoiser('told', config, cohort, source=cohort.train, condition=tell_in_copies, network=fields, steps=steps),)
 
 

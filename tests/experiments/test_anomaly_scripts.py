@@ -54,6 +54,13 @@ def test_every_system_can_be_planned(name, tmp_path):
     assert found - {'healthy'} == SYSTEMS[name]
 
 
+@pytest.mark.parametrize(('flags', 'expected'), [({}, 8), ({'data': 'brain'}, 4), ({'told_steps': 3}, 3)])
+def test_what_is_told_learns_longer(flags, expected, tmp_path):
+    script, config = configured('classifier_free', tmp_path / 'run', **{'told_steps': 0, 'steps': 4, **flags})
+    (plan,) = script.plan(config, cohorts.sketch(config, labelled=True))
+    assert plan.stage.steps == expected
+
+
 def test_a_dry_run_tells_the_cost_and_writes_nothing(tmp_path, capsys):
     script, config = configured('resample', tmp_path / 'run', dry_run=True)
     told = script.run(config)
