@@ -87,7 +87,7 @@ def test_page_is_self_contained_and_escaped(written):
 def test_page_tells_bars_baselines_and_the_run(written):
     source = written[0].read_text()
     text = Page(source).text
-    assert '1 of 2 bars missed' in text and '≥ 0.8' in text and '≤ 0.15' in text and '0.3 ± 0.02' in text
+    assert '1 of 2 bars missed' in text and '≥ 0.8' in text and '≤ 0.15' in text and '0.300 ± 0.020' in text
     verdicts = re.findall(r'<td><span class="(\w+)">(\w+)</span></td>', source)
     assert verdicts == [('passed', 'passed'), ('missed', 'missed')]
     for words in (

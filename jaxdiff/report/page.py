@@ -191,7 +191,7 @@ def _word(bar):
 
 
 def _value(value):
-    """A cell as people write it: four figures, mean ± sd, yes and no, lists and dictionaries in words."""
+    """A cell as people write it: four figures, a mean as exactly as it is known, yes and no, lists and dictionaries in words."""
     match value:
         case None:
             return 'not measured'
@@ -202,12 +202,22 @@ def _value(value):
         case float() | np.floating():
             return f'{value:.4g}' if np.isfinite(value) else {np.inf: '∞', -np.inf: '−∞'}.get(value, 'not a number')
         case {'mean': mean, 'sd': sd}:
-            return f'{_value(mean)} ± {_value(sd)}'
+            return _spread(mean, sd)
         case dict():
             return ', '.join(f'{name} {_value(part)}' for name, part in value.items())
         case list() | tuple():
             return ', '.join(map(_value, value))
     return str(value)
+
+
+def _spread(mean, sd):
+    """Mean ± sd to two figures of the deviation; 4.57e-06 ± 8.9e-07 where there would be more zeros than figures."""
+    if not (np.isfinite(mean) and np.isfinite(sd) and sd > 0):
+        return f'{_value(mean)} ± {_value(sd)}'
+    places = 1 - int(np.floor(np.log10(sd)))
+    if places > 6:
+        return f'{mean:.3g} ± {sd:.2g}'
+    return ' ± '.join(f'{round(each, places):.{max(places, 0)}f}' for each in (mean, sd))
 
 
 def _name(name):

@@ -34,7 +34,7 @@ def test_every_receipt_is_a_row_passed_or_missed(tmp_path, capsys):
     assert text.startswith('# Results') and text.endswith('|\n')
     assert [row[0] for row in rows[2:]] == ['anomaly/early', 'synthesis/late']
     early, late = (dict(zip(rows[0], row, strict=True)) for row in rows[2:])
-    assert (early['measured'], early['bar'], early['verdict']) == ('0.8 ± 0.1414', '≥ 0.75', 'missed')  # the mean less its deviation
+    assert (early['measured'], early['bar'], early['verdict']) == ('0.80 ± 0.14', '≥ 0.75', 'missed')  # the mean less its deviation
     assert (late['measured'], late['bar'], late['verdict']) == ('0.9 ± 0', '≥ 0.8', 'passed')
     for row in (early, late):
         assert row['baselines and controls'] == 'linear 0.5 ± 0, untrained 0.05 ± 0' and row['data'] == 'phantom, cpu'
