@@ -80,13 +80,17 @@ class Maps(NamedTuple):
 
 
 class Bench(NamedTuple):
-    """The patients of one seed, as arrays, the rows that need no network, and every row's maps once they are made."""
+    """The patients of one seed, as arrays, the rows that need no network, and every row's maps once they are made.
+
+    Validation patients and healthy people are the same for every seed: their maps are those of the first.
+    """
 
     validation: Cases
     test: Cases
     well: Cases | None
     simple: Mapping[str, Callable[[np.ndarray], np.ndarray]]
     maps: dict[str, Maps]
+    first: Mapping[str, Maps]
 
 
 def simple_rows(cohort: Cohort) -> Mapping[str, Callable[[np.ndarray], np.ndarray]]:
@@ -95,21 +99,27 @@ def simple_rows(cohort: Cohort) -> Mapping[str, Callable[[np.ndarray], np.ndarra
     return anomalies.baselines((np.stack([cohort.healthy.example(n)['image'] for n in places]) + 1) / 2)
 
 
-def bench(cohort: Cohort, turn: int, simple: Mapping[str, Callable[[np.ndarray], np.ndarray]]) -> Bench:
-    """Those of evaluation number `turn`, beside `simple_rows`."""
+def bench(
+    cohort: Cohort, turn: int, simple: Mapping[str, Callable[[np.ndarray], np.ndarray]], first: Mapping[str, Maps] | None = None
+) -> Bench:
+    """Those of evaluation number `turn`, beside `simple_rows`; `first` are the maps of an earlier evaluation of the same rows."""
     well = None if cohort.well is None else cases(cohort.well)
-    on = Bench(cases(cohort.validation), cases(cohort.tests[turn % len(cohort.tests)]), well, simple, {})
+    on = Bench(cases(cohort.validation), cases(cohort.tests[turn % len(cohort.tests)]), well, simple, {}, first or {})
     for name, score in simple.items():
         on.maps[name] = Maps(score(on.validation.images), score(on.test.images), None if well is None else score(well.images))
     return on
 
 
-def ask(on: Bench, detect: Detect, key: Key) -> Maps:
-    """A detector's maps; images are drawn for by their number alone."""
+def ask(on: Bench, name: str, detect: Detect, key: Key) -> Maps:
+    """The maps of a row; images are drawn for by their number alone."""
     run = lambda where, stream: detect(jax.random.fold_in(key, stream), scans(where))
-    tuned, found = run(on.validation, 0), run(on.test, 1)
-    well = None if on.well is None else np.asarray(run(on.well, 2).map)
-    return Maps(np.asarray(tuned.map), np.asarray(found.map), well, (np.asarray(found.restored) + 1) / 2, np.asarray(found.mask))
+    found = run(on.test, 1)
+    if name in on.first:
+        tuned, well = on.first[name].validation, on.first[name].well
+    else:
+        tuned = np.asarray(run(on.validation, 0).map)
+        well = None if on.well is None else np.asarray(run(on.well, 2).map)
+    return Maps(tuned, np.asarray(found.map), well, (np.asarray(found.restored) + 1) / 2, np.asarray(found.mask))
 
 
 def score(on: Bench, maps: Maps) -> dict[str, float]:
@@ -133,7 +143,7 @@ def _mean(maps: np.ndarray, brains: np.ndarray) -> np.ndarray:
 def judge(on: Bench, made: Detectors, key: Key, derive: Callable[[Mapping[str, Mapping[str, float]]], Mapping[str, float]]) -> Evaluation:
     """Every row's figures, those of the system's own row with what was chosen and what `derive` makes of the whole table."""
     for name, detect in {OWN: made.own, **made.beside}.items():
-        on.maps[name] = ask(on, detect, key)
+        on.maps[name] = ask(on, name, detect, key)
     table = {name: score(on, maps) for name, maps in on.maps.items()}
     controls = {}
     for name, detect in made.controls.items():

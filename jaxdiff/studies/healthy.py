@@ -177,7 +177,8 @@ def run(system: str, config: Config, parts: Parts, bars: Sequence[Bar]) -> dict[
 
     def evaluate(config: Config, models: Models, cohort: Cohort, seed: int) -> experiment.Evaluation:
         own = made(models, cohort)
-        on = kept[seed] = detecting.bench(cohort, seed - config.seed, kept['simple'])
+        first = kept[config.seed].maps if config.seed in kept else None
+        on = kept[seed] = detecting.bench(cohort, seed - config.seed, kept['simple'], first)
         return detecting.judge(on, own, jax.random.key(seed), parts.derive)
 
     def show(config: Config, models: Models, cohort: Cohort, folder: Workdir) -> list[report.Section]:

@@ -49,6 +49,25 @@ def test_a_map_of_the_lesions_is_perfect_and_a_constant_one_is_at_chance(cohort)
     assert perfect['ap'] > linear['ap'] and perfect['image_auroc'] > 0.8 and perfect['healthy_to_ill'] == 0
 
 
+def test_patients_to_tune_on_are_asked_about_once(cohort):
+    asked = []
+
+    def detect(key, images):
+        asked.append(len(images))
+        return detector(lambda images: images[..., 0])(key, images)
+
+    row, simple = Detectors(detect, {'single step': detect}, {}, {}), detecting.simple_rows(cohort)
+    sizes = [each.size for each in (cohort.validation, cohort.tests[0], cohort.well)]
+    first = detecting.bench(cohort, 0, simple)
+    detecting.judge(first, row, KEY, lambda table: {})
+    assert sorted(asked) == sorted(2 * sizes)
+    asked.clear()
+    second = detecting.bench(cohort, 1, simple, first.maps)
+    detecting.judge(second, row, KEY, lambda table: {})
+    assert asked == 2 * [cohort.tests[1].size]
+    assert detecting.threshold(second, second.maps[OWN]) == detecting.threshold(first, first.maps[OWN])
+
+
 def test_the_best_candidate_is_the_most_precise(cohort):
     where = cohorts.cases(cohort.validation)
     maps = {0: np.zeros(where.lesions.shape), 1: where.lesions.astype(float), 2: -where.lesions.astype(float)}
