@@ -11,7 +11,7 @@ localization", DGM4MICCAI 2022.
 """
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,12 +21,15 @@ import numpy as np
 
 from jaxdiff import experiment, grids, model
 from jaxdiff.experiment import Bar, option
+from jaxdiff.metrics.anomalies import Cases
+from jaxdiff.model import Model
 from jaxdiff.plans import Plan
-from jaxdiff.studies import detecting, healthy
+from jaxdiff.studies import cohorts, detecting, healthy
 from jaxdiff.studies.cohorts import Cohort, cases, scans
 from jaxdiff.studies.detecting import OWN, Detectors
 from jaxdiff.studies.healthy import Models, Parts
 from jaxdiff.tasks.anomaly import classifier_free
+from jaxdiff.tasks.anomaly.finding import Finding
 from jaxdiff.types import Array, Example, Key, Params
 
 WIDTH = 8  # of the token: attention normalises it, which leaves of two numbers a sign, and 'no class' would be the same as a class
@@ -45,11 +48,13 @@ class Config(healthy.Config):
         low=0,
     )
     encode: int = option(30, 'steps of encoding, and as many of decoding', low=1)
+    finer: tuple = option((2,), 'times as many steps, for the table of what encoding loses', low=1)
+    fixed_points: tuple = option((2, 6), 'iterations of each step of encoding, for the same table', low=1)
     quantile: float = option(0.99, 'of the size of a denoised image, by which it is divided where that exceeds 1', low=0.5, high=1)
 
 
 PRESETS = healthy.presets(
-    smoke={'told_steps': 4, 'weights': (3.0,), 'encode': 2},
+    smoke={'told_steps': 4, 'weights': (3.0,), 'encode': 2, 'finer': (2,), 'fixed_points': (1,)},
     gpu={'told_steps': 20000, 'encode': 100},
     paper={'told_steps': 500000, 'encode': 75, 'depths': (0.75,), 'weights': (3.0,)},
 )
@@ -80,21 +85,26 @@ def plan(config: Config, cohort: Cohort) -> tuple[Plan, ...]:
     return (healthy.denoiser('told', config, cohort, source=cohort.train, condition=tell_in_copies, network=fields, steps=steps),)
 
 
+def walker(trained: Model, quantile: float | None, name: str, iterations: int = 0) -> Callable[..., Finding]:
+    """`walk(params, key, images, times, weight)` -> findings."""
+    path = model.make_path(trained.path)
+
+    def restore(shared, key, image):
+        params, (times, weight) = shared
+        told = lambda token: model.denoiser(trained._replace(params=params), tokens=token)
+        options = dict(path=path, times=times, weight=weight, quantile=quantile, iterations=iterations)
+        found = classifier_free.restore(image, told, HEALTHY, NONE, **options)
+        return found._replace(inversion=jnp.nan)  # a quarter of the calls, which weight 0 answers for all weights
+
+    return detecting.found_by(restore, name=name)
+
+
 def detectors(config: Config, models: Models, cohort: Cohort) -> Detectors:
     """Guided decoding; weight 1, no dynamic normalisation, and an untrained network."""
     trained = models['told']
     path = model.make_path(trained.path)
 
-    def find(quantile: float | None, name: str):
-        def restore(shared, key, image):
-            params, (times, weight) = shared
-            told = lambda token: model.denoiser(trained._replace(params=params), tokens=token)
-            found = classifier_free.restore(image, told, HEALTHY, NONE, path=path, times=times, weight=weight, quantile=quantile)
-            return found._replace(inversion=jnp.nan)  # a quarter of the calls, which weight 0 answers for all weights
-
-        return detecting.found_by(restore, name=name)
-
-    walks = {True: find(config.quantile, 'encoding and decoding'), False: find(None, 'without dynamic normalisation')}
+    walks = {True: walker(trained, config.quantile, 'encoding and decoding'), False: walker(trained, None, 'without dynamic normalisation')}
     grid = lambda depth: grids.uniform(path, config.encode, start=depth, last=0.01)
 
     def way(key: Key, images: np.ndarray, each: tuple[float, float, bool], params: Params = trained.params):
@@ -125,7 +135,40 @@ def derive(table: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
     return found
 
 
-PARTS = Parts(plan, detectors, derive, labelled=True, calls=lambda config: 3 * config.encode)
+def tables(config: Config, models: Models, cohort: Cohort, chosen: Mapping[str, float]) -> list[dict[str, Any]]:
+    """How weight 1 changes healthy and ill validation slices, by how exactly slices are encoded, with normalisation and without."""
+    trained, key = models['told'], jax.random.key(config.seed)
+    ill, well = cohorts.few(cohort.validation, 32), cohorts.few(cohort.calm, 32)
+    ill = Cases(*(each[ill.lesions.any((1, 2))] for each in ill))
+
+    def row(steps: int, iterations: int, quantile: float | None) -> list[Any]:
+        walk = walker(trained, quantile, 'weights 0 and 1', iterations)
+        times = grids.uniform(model.make_path(trained.path), steps, start=chosen['depth'], last=0.01)
+        maps = lambda where, weight: np.asarray(walk(trained.params, key, scans(where), times, np.float32(weight)).map)
+        copied, kept, healed = maps(well, 0.0), maps(well, 1.0), maps(ill, 1.0)
+        moved = [float(detecting.changes(*each).mean()) for each in ((copied, well.brains), (kept, well.brains), (healed, ill.brains))]
+        return [steps, iterations, quantile is not None, *moved, moved[1] / moved[2], detecting.precision(healed, ill)]
+
+    ways = [(config.encode, 0, config.quantile), (config.encode, 0, None)]
+    ways += [(factor * config.encode, 0, None) for factor in config.finer] + [(config.encode, each, None) for each in config.fixed_points]
+    caption = (
+        'Validation slices encoded to the chosen depth and decoded: the mean change of a brain. What weight 0 changes is lost by encoding, '
+        'whatever the class.'
+    )
+    header = [
+        'steps',
+        'fixed points',
+        'normalised',
+        'healthy, weight 0',
+        'healthy, weight 1',
+        'ill, weight 1',
+        'healthy to ill',
+        'AP, weight 1',
+    ]
+    return [{'caption': caption, 'header': header, 'rows': [row(*each) for each in ways]}]
+
+
+PARTS = Parts(plan, detectors, derive, tables=tables, labelled=True, calls=lambda config: 3 * config.encode)
 
 
 def run(config: Config) -> dict[str, Any]:

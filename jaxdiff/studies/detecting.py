@@ -128,14 +128,14 @@ def score(on: Bench, maps: Maps) -> dict[str, float]:
     raw = np.where(detection.erode(on.test.brains), maps.test, 0)[on.test.brains]
     found |= {'ap_raw': detection.average_precision(raw, on.test.lesions[on.test.brains])}
     if on.well is not None:
-        means = np.concatenate([_mean(maps.test, on.test.brains), _mean(maps.well, on.well.brains)])
+        means = np.concatenate([changes(maps.test, on.test.brains), changes(maps.well, on.well.brains)])
         ill = np.concatenate([on.test.lesions.any((1, 2)), np.zeros(len(on.well.brains), bool)])
         found |= {'image_auroc': detection.auroc(means, ill), 'healthy_to_ill': float(means[~ill].mean() / means[ill].mean())}
     return {name: float(value) for name, value in found.items() if np.isfinite(value)}
 
 
-def _mean(maps: np.ndarray, brains: np.ndarray) -> np.ndarray:
-    """Of each map over its brain, after the usual treatment, (n,)."""
+def changes(maps: np.ndarray, brains: np.ndarray) -> np.ndarray:
+    """The mean of each map over its brain, after the usual treatment, (n,)."""
     treated = detection.postprocess(maps, brains)
     return np.where(brains, treated, 0).sum((1, 2)) / brains.sum((1, 2))
 

@@ -70,6 +70,7 @@ class Parts(NamedTuple):
     detectors: Callable[[Any, Models, Cohort], Detectors]
     derive: Callable[[Mapping[str, Mapping[str, float]]], Mapping[str, float]] = lambda table: {}
     show: Callable[[Any, Models, Cohort, Workdir], Sequence[report.Section]] = lambda config, models, cohort, folder: ()
+    tables: Callable[[Any, Models, Cohort, Mapping[str, float]], Sequence[Mapping[str, Any]]] = lambda config, models, cohort, chosen: ()
     labelled: bool = False  # whether it is told which slices show a lesion
     calls: Callable[[Any], int] = lambda config: config.walk * config.repeats  # of a network, for one image
 
@@ -184,6 +185,7 @@ def run(system: str, config: Config, parts: Parts, bars: Sequence[Bar]) -> dict[
     def show(config: Config, models: Models, cohort: Cohort, folder: Workdir) -> list[report.Section]:
         sections = findings(config, made(models, cohort), cohort, kept[config.seed], folder)
         deliver(config, made(models, cohort), cohort, kept[config.seed], folder)
+        kept['tables'] = parts.tables(config, models, cohort, made(models, cohort).chosen)
         return [*sections, *parts.show(config, models, cohort, folder)]
 
     def plan(config: Config, cohort: Cohort) -> list[Plan | plans.Later]:
@@ -195,6 +197,7 @@ def run(system: str, config: Config, parts: Parts, bars: Sequence[Bar]) -> dict[
         system, config, open_data=lambda config: cohorts.open_cohort(config, labelled=parts.labelled), plan=plan, evaluate=evaluate, show=show,
         bars=asked, evaluations=config.evaluations, save_every=config.save_every,
         nfe=parts.calls(config), sketch=lambda config: cohorts.sketch(config, labelled=parts.labelled), jobs=jobs,
+        tables=lambda verdict: kept['tables'],
     )  # fmt: skip
 
 
