@@ -31,7 +31,7 @@ class Config(healthy.Config):
     octaves: int = option(6, 'of the noise, each half as wide as the one before', low=1)
     persistence: float = option(0.8, 'share of its size that each octave has of the one before', low=0, high=1)
     bank: int = option(512, 'fields of noise made before training, from which draws are cut', low=1)
-    sweep: tuple = option((0.15, 0.25, 0.35, 0.45, 0.6), 'depths of the curves', low=0.01, high=0.99)
+    sweep: tuple = option((0.05, 0.1, 0.15, 0.25, 0.4, 0.6), 'depths of the curves', low=0.01, high=0.99)
 
 
 PRESETS = healthy.presets(smoke={'bank': 8, 'sweep': (0.35,)}, gpu={'wavelength': 32.0}, paper={'wavelength': 64.0})
